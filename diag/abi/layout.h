@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+//
+// The scope file: every byte that the shim and its readers agree on.
+//
+//   0        ┌───────────────────────────────┐
+//            │ Header   (one OS page)        │  magic, version, who, end state, process counters
+//            ├───────────────────────────────┤
+//            │ CacheRecord[kMaxCaches]       │  one entry a cache id; record 0 is never used
+//            ├───────────────────────────────┤
+//            │ ModuleRecord[kMaxModules]     │  what was mapped, so that a dead process still symbolizes
+//            ├───────────────────────────────┤
+//            │ strings                       │  NUL-terminated, named by offset; offset 0 is ""
+//            ├───────────────────────────────┤
+//            │ depot: u32 buckets[], records │  every distinct stack once, with its live and total counts
+//            ├───────────────────────────────┤
+//            │ ObjectRecord[kMaxObjects]     │  the tracked objects that are live now
+//            ├───────────────────────────────┤
+//            │ ThreadSlot[kMaxThreads]       │  per thread and cache: allocs, frees
+//            └───────────────────────────────┘
+//
+// The file is sparse: its size is that of the last section's end from the start, its cost is the
+// pages that were written.  A hole reads as zeroes, and zero means "unused" in every record here.
+//
+// Invariants
+//   1. Offsets, never pointers; fixed-width fields; every u64 is 8-byte aligned.  (static_asserts)
+//   2. A counter has one writer, or is added to atomically; readers load each u64 once, relaxed.
+//   3. A record with a `state` or `address` field is valid once that field, stored last with
+//      release, is non-zero.
+//   4. Nothing in the file is trusted: the shim keeps its own truth privately, and a reader checks
+//      every offset and count against the size of the file before use.
+// Live objects of cache C = sum over all thread slots (in use or retired) of allocs[C] - frees[C].
+// Single sums are taken modulo 2^64: one thread's difference may be negative, the sum is not.
+// Versions: a reader supports kVersion and kVersion - 1; new fields go at the end of a record or
+// into reserved words.  See docs/abi.md.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace slabscope::abi {
+
+inline constexpr uint64_t kMagic = 0x45504f4353424c53;  // "SLBSCOPE" read as little-endian bytes
+inline constexpr uint32_t kVersion = 1;
+
+inline constexpr uint32_t kPageBytes = 4096;
+inline constexpr uint32_t kMaxCaches = 4032;    // cache ids 1..4031; id 0 means "ask the slow path"
+inline constexpr uint32_t kMaxModules = 2048;
+inline constexpr uint32_t kMaxFrames = 64;      // frames kept of one stack, innermost first
+inline constexpr uint32_t kMaxThreads = 16384;  // slots; slot 0 belongs to the process
+inline constexpr uint32_t kMaxObjects = 16u << 20;
+inline constexpr uint32_t kDepotBuckets = 1u << 16;
+
+// ---- header -------------------------------------------------------------------------------
+
+enum class ProcessState : uint32_t {
+  kNone = 0,
+  kRunning = 1,  // with the file's lock free: the process died without saying so (SIGKILL, _exit, exec)
+  kExited = 2,   // the shim's exit handler ran: the counts are those of an orderly end
+};
+
+enum class TrackMode : uint32_t { kOff = 0, kSampled = 1, kAll = 2 };
+
+// Where a section lies. `record_bytes` is the stride; `limit` the number of records there is room
+// for; `used` an upper bound of the records in use (a high-water mark, written by the shim).
+struct Section {
+  uint64_t offset;
+  uint64_t bytes;
+  uint32_t record_bytes;
+  uint32_t limit;
+  uint64_t used;
+};
+
+enum SectionIndex : uint32_t {
+  kSectionCaches,
+  kSectionModules,
+  kSectionStrings,  // record_bytes 1; used = bytes used
+  kSectionDepot,    // record_bytes 8; used = 8-byte units used, buckets included
+  kSectionObjects,
+  kSectionThreads,
+  kSectionCount,
+};
+
+// Process counters, one row each in counters.def. All are u64; gauges may be sums of signed steps.
+struct ProcessCounters {
+#define COUNTER(name, kind, unit, level, help) uint64_t name;
+#include "diag/abi/counters.def"
+#undef COUNTER
+};
+
+struct Header {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t header_bytes;  // sizeof(Header) of the writer
+  uint64_t layout_hash;   // kLayoutHash of the writer
+  uint64_t file_bytes;
+  uint64_t start_realtime_ns;   // CLOCK_REALTIME when the shim came up
+  uint64_t start_monotonic_ns;  // CLOCK_MONOTONIC at the same moment; all other times are monotonic
+  uint64_t end_monotonic_ns;    // 0 while running
+  uint32_t state;               // ProcessState
+  uint32_t pid;                 // as the process sees itself; information, never identity
+  uint32_t parent_pid;
+  uint32_t uid;
+  uint32_t track_mode;      // TrackMode
+  uint32_t sample_interval;  // bytes between samples in kSampled, 1 in kAll, 0 in kOff
+  uint32_t heap_ready;       // 1 once caches are served from here
+  uint32_t reserved0;
+  char comm[16];
+  char app[64];           // $SLABSCOPE_APP or ""
+  char shim_version[32];
+  char exe[512];          // readlink of /proc/self/exe, or ""
+  Section sections[kSectionCount];
+  // The page heap's address window and its layout, for readers that walk memory from outside.
+  uint64_t window_base;
+  uint64_t window_bytes;
+  uint64_t reserved[16];
+  ProcessCounters counters;
+};
+static_assert(sizeof(Header) <= kPageBytes, "the header is one OS page");
+
+// ---- caches ---------------------------------------------------------------------------------
+
+enum class CacheState : uint32_t { kUnused = 0, kLive = 1, kDying = 2, kZombie = 3 };
+enum class CacheKind : uint32_t {
+  kNone = 0,
+  kMalloc = 1,  // one of malloc's size classes
+  kLarge = 2,   // allocations above the largest class; object_size and slab geometry are 0
+  kObject = 3,  // a program's own cache
+  kGroupChild = 4,
+};
+
+// Gauges and counters that slow paths keep, per cache.
+struct CacheStats {
+  uint64_t slabs;              // gauge: slabs this cache owns
+  uint64_t slabs_partial;      // gauge: of these, on the partial list (some free, nobody's current)
+  uint64_t slabs_empty;        // gauge: of these, kept although no object is out
+  uint64_t objects_out;        // gauge: objects not in a slab: in use, or on a thread's list
+  uint64_t slow_allocations;   // counter: allocations that missed the thread's list
+  uint64_t remote_frees;       // counter: objects returned to a slab current in another thread
+  uint64_t slabs_grown;        // counter: slabs taken from the page heap
+  uint64_t slabs_released;     // counter: slabs given back to it
+  uint64_t peak_active_objects;  // gauge: highest objects in use, seen at the slow path
+  uint64_t live_bytes;           // gauge: bytes in use; kLarge only
+};
+
+struct CacheRecord {
+  uint32_t state;  // CacheState; stored last
+  uint32_t kind;   // CacheKind
+  uint32_t flags;
+  uint32_t object_size;  // bytes handed out per object; 0 for kLarge
+  uint32_t align;
+  uint32_t slab_size;  // bytes
+  uint32_t objects_per_slab;
+  uint32_t parent;  // root cache's id for kGroupChild, else 0
+  uint32_t group;   // 0: none
+  uint32_t generation;  // how often this id was reused
+  uint64_t created_monotonic_ns;
+  char name[64];  // NUL-terminated, no spaces
+  CacheStats stats;
+};
+static_assert(sizeof(CacheRecord) == 192);
+
+// ---- modules --------------------------------------------------------------------------------
+
+struct ModuleRecord {
+  uint64_t start;  // first mapped address
+  uint64_t end;    // one past the last
+  uint64_t bias;   // load bias: virtual address in the ELF file = pc - bias
+  uint32_t path;   // offset into strings
+  uint32_t build_id_bytes;  // 0 if the module has none
+  uint8_t build_id[32];
+  uint32_t loaded_generation;    // valid for stacks with loaded <= generation < unloaded (0: still loaded)
+  uint32_t unloaded_generation;
+  uint32_t state;  // 1 = valid; stored last
+  uint32_t reserved;
+};
+static_assert(sizeof(ModuleRecord) == 80);
+
+// ---- stack depot ----------------------------------------------------------------------------
+
+// A stack's handle is its record's offset in the depot section, in units of 8 bytes. Handle 0 is
+// "no stack". buckets[hash & (kDepotBuckets - 1)] holds the handle of the newest record; `next`
+// chains to older ones.
+struct StackRecord {
+  uint32_t next;
+  uint32_t hash;
+  uint32_t frame_count;
+  uint32_t generation;  // of the module table when the stack was stored
+  uint64_t live_objects;   // tracked objects only: all of them in kAll, the samples in kSampled
+  uint64_t live_bytes;     // requested bytes of the same
+  uint64_t total_objects;
+  uint64_t total_bytes;
+  uint64_t estimated_live_bytes;       // unsampled: each object weighs 1 / P(sampled)
+  uint64_t estimated_live_milliobjects;
+  // frame_count return addresses (uint64_t) follow, innermost first
+};
+inline constexpr uint32_t kStackRecordBytes = 64;
+static_assert(sizeof(StackRecord) == kStackRecordBytes);
+
+// ---- tracked objects ------------------------------------------------------------------------
+
+struct ObjectRecord {
+  uint64_t address;  // 0 = unused; stored last
+  uint64_t size;     // requested bytes
+  uint64_t when_monotonic_ns;
+  uint32_t stack;     // handle
+  uint32_t interval;  // sampling interval in force: weight = 1 / (1 - exp(-size/interval)); 1 = exact
+  uint16_t cache;     // id
+  uint16_t reserved0;
+  uint32_t sequence;  // bumped at each reuse
+};
+static_assert(sizeof(ObjectRecord) == 40);
+
+// ---- threads --------------------------------------------------------------------------------
+
+struct CounterPair {
+  uint64_t allocs;
+  uint64_t frees;
+};
+
+enum class ThreadState : uint32_t {
+  kFree = 0,
+  kLive = 1,
+  kEnded = 2,  // nobody writes here now; the counts still belong to the sums
+};
+
+// One thread's counters. A slot outlives its thread: its counts stay, and the next thread that is
+// given the slot goes on counting where the last one stopped.
+struct ThreadSlot {
+  uint32_t state;  // ThreadState
+  uint32_t tid;
+  uint64_t started_monotonic_ns;
+  char name[16];
+  uint64_t generation;  // threads that have used this slot
+  uint64_t reserved[123];
+  CounterPair counters[kMaxCaches];  // by cache id
+};
+static_assert(offsetof(ThreadSlot, counters) == 1024);
+inline constexpr uint32_t kThreadSlotBytes = 65536;
+static_assert(sizeof(ThreadSlot) == kThreadSlotBytes);
+inline constexpr uint32_t kThreadSlotsPerBlock = 32;
+
+// ---- where the sections lie in a file of this version ------------------------------------------
+
+inline constexpr uint64_t kCachesOffset = kPageBytes;
+inline constexpr uint64_t kCachesBytes = 774144;  // kMaxCaches * sizeof(CacheRecord), page-aligned
+inline constexpr uint64_t kModulesOffset = kCachesOffset + kCachesBytes;
+inline constexpr uint64_t kModulesBytes = kMaxModules * sizeof(ModuleRecord);
+inline constexpr uint64_t kStringsOffset = kModulesOffset + kModulesBytes;
+inline constexpr uint64_t kStringsBytes = 512 << 10;
+inline constexpr uint64_t kDepotOffset = kStringsOffset + kStringsBytes;
+inline constexpr uint64_t kDepotBytes = 64 << 20;
+inline constexpr uint64_t kObjectsOffset = kDepotOffset + kDepotBytes;
+inline constexpr uint64_t kObjectsBytes = uint64_t{kMaxObjects} * sizeof(ObjectRecord);
+inline constexpr uint64_t kThreadsOffset = kObjectsOffset + kObjectsBytes;
+inline constexpr uint64_t kThreadsBytes = uint64_t{kMaxThreads} * kThreadSlotBytes;
+inline constexpr uint64_t kFileBytes = kThreadsOffset + kThreadsBytes;
+static_assert(kCachesBytes == kMaxCaches * sizeof(CacheRecord) && kCachesBytes % kPageBytes == 0);
+static_assert(kModulesOffset % kPageBytes == 0 && kStringsOffset % kPageBytes == 0);
+static_assert(kObjectsOffset % kPageBytes == 0 && kThreadsOffset % kPageBytes == 0);
+
+// Changes whenever a size or a number of counters does.
+constexpr uint64_t layout_hash() {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the sizes that matter
+  constexpr uint64_t kWords[] = {sizeof(Header),      sizeof(ProcessCounters), sizeof(CacheRecord),
+                                 sizeof(ModuleRecord), sizeof(StackRecord),     sizeof(ObjectRecord),
+                                 sizeof(ThreadSlot),   kFileBytes};
+  for (uint64_t word : kWords) {
+    hash = (hash ^ word) * 0x100000001b3;
+  }
+  return hash;
+}
+inline constexpr uint64_t kLayoutHash = layout_hash();
+
+}  // namespace slabscope::abi
