@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+//
+// Attributes and hints: the only file that knows which compiler it is.
+
+#pragma once
+
+#define SC_LIKELY(x) __builtin_expect(!!(x), 1)
+#define SC_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define SC_INLINE inline __attribute__((always_inline))
+#define SC_NOINLINE __attribute__((noinline))
+#define SC_COLD __attribute__((noinline, cold))
+#define SC_EXPORT __attribute__((visibility("default")))
+#define SC_WEAK __attribute__((weak))
+#define SC_RETURN_ADDRESS() __builtin_return_address(0)
+#define SC_TLS __attribute__((tls_model("initial-exec")))
+
+// Clang's thread-safety analysis; nothing with other compilers.
+#if defined(__clang__)
+#define SC_THREAD_ANNOTATION(x) __attribute__((x))
+#else
+#define SC_THREAD_ANNOTATION(x)
+#endif
+#define SC_CAPABILITY(name) SC_THREAD_ANNOTATION(capability(name))
+#define SC_SCOPED_CAPABILITY SC_THREAD_ANNOTATION(scoped_lockable)
+#define SC_GUARDED_BY(mutex) SC_THREAD_ANNOTATION(guarded_by(mutex))
+#define SC_REQUIRES(mutex) SC_THREAD_ANNOTATION(requires_capability(mutex))
+#define SC_ACQUIRE(...) SC_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
+#define SC_RELEASE(...) SC_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
+#define SC_TRY_ACQUIRE(...) SC_THREAD_ANNOTATION(try_acquire_capability(__VA_ARGS__))
+#define SC_NO_THREAD_ANALYSIS SC_THREAD_ANNOTATION(no_thread_safety_analysis)
+
+namespace slabscope {
+
+// Tells the processor that this is a spin loop.
+SC_INLINE void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+}  // namespace slabscope
