@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # slab/, diag/ and preload/ use no exceptions, no RTTI and no C++ runtime: a slip is a link error.
 
 function(slabscope_freestanding target)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Every header of a target's folders becomes a header set, and compiles alone:
 #   cmake --build build/dev --target all_verify_interface_header_sets
 function(slabscope_headers target scope)
