@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+//
+// backtrace: the return addresses of the calling thread, without a lock of ours and without malloc.
+//
+//   capture ─► guard ─► enough stack left? ── no ──► frame pointers, every page probed first
+//                          │ yes
+//                          ├─ kAll:     libunwind's unw_backtrace  (cached: 8 ns a frame, 270 KiB a thread)
+//                          └─ kSampled: libgcc's _Unwind_Backtrace (3 µs, no memory), else frame pointers
+//
+// Invariants
+//   1. capture() never re-enters itself in one thread: a nested call gives 0 frames.   (guard test)
+//   2. Memory of unknown state is probed with rt_sigprocmask(2), which reads eight bytes or says
+//      EFAULT and changes nothing, before it is read.                                    (junk test)
+//   3. libunwind's own validation pipe and file accesses are redirected: it opens no descriptor and
+//      touches none; its module search goes to _dl_find_object, so no loader lock either.
+// Locks: none of ours; libunwind takes its own, with signals blocked.  Must be called with no
+// allocator lock held: a thread's first use of libunwind may call malloc (its thread-local block),
+// which sees in_capture() and tracks nothing.
+// Called from: preload/, for sampled or tracked allocations.
+// Why dlopen: linked, libunwind's _Unwind_* would take the place of libgcc's in C programs that
+// load C++ libraries. See docs/decisions.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "diag/abi/layout.h"
+
+namespace slabscope::diag {
+
+enum class Unwinder : uint32_t { kFramePointers = 0, kLibgcc = 1, kLibunwind = 2 };
+
+// From the shim's constructor, once: loads and prepares what `mode` needs. kOff loads nothing.
+void backtrace_init(abi::TrackMode mode);
+
+// Up to `max` (<= abi::kMaxFrames) return addresses, innermost first. With `skip` 0 the first is the
+// address to which capture() itself returns; `skip` leaves out that many more.
+// 0 if nothing can be had now.
+[[nodiscard]] unsigned capture(uintptr_t* frames, unsigned max, unsigned skip);
+
+// Whether the calling thread is inside capture(): an allocation made now must not be tracked.
+[[nodiscard]] bool in_capture();
+
+// What capture() uses when there is stack enough.
+[[nodiscard]] Unwinder unwinder();
+
+}  // namespace slabscope::diag
