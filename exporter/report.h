@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+//
+// Report: what a process still holds, by stack and by cache, as text for people and JSON for programs.
+//
+//   Snapshot ─► build_report() ─► LeakReport ─► report_text()   (slabscope run, slabscope report)
+//                   │                       └─► report_json()   (--json; schema in docs/reports.md)
+//                   ▼
+//              Symbolizer   stacks whose *symbolized* frames are equal become one entry
+//
+// Invariants
+//   1. The per-cache table is exact in every mode: it is allocs - frees, summed over threads.
+//   2. Entries are exact only with tracking "all"; else each says `estimated` and its sample count.
+//   3. Frames of the allocator itself never head a stack; a stack is never left empty by trimming.
+//   4. Entries are sorted by bytes, then objects, then stack: equal snapshots give equal reports.
+//                                                                        (report_test, golden files)
+//   5. Every string printed is free of control characters and valid UTF-8, whatever the file said.
+// Called from: exporter/commands. Reads no shared memory: a Snapshot is plain values.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "exporter/symbolize.h"
+
+namespace slabscope {
+
+struct Snapshot;
+
+struct ReportOptions {
+  uint64_t min_bytes = 0;  // entries below this are counted, not listed
+  size_t top = 20;         // entries report_text() prints; 0: all
+  bool color = false;      // ANSI colours, for a terminal
+  bool symbols = true;     // false: module + offset only, nothing is opened
+  size_t width = 100;      // of the terminal; paths are never wrapped
+  std::string
+      target_hint;  // what to type as TARGET in the hints: a pid or a file; "" prints "TARGET"
+  std::function<void(size_t done, size_t total)> progress;  // called now and then while symbolizing
+};
+
+struct ObjectTotals {
+  uint64_t objects = 0;
+  uint64_t bytes = 0;
+};
+
+// One cache that still has objects out. `objects` is exact; `explained` is what stacks account for.
+struct CacheRemainder {
+  std::string name;
+  std::string kind;          // malloc | large | object | group
+  uint32_t object_size = 0;  // 0: sizes differ
+  ObjectTotals remaining;    // bytes: objects * object_size, or live_bytes for large ones
+  ObjectTotals explained;    // by tracked stacks; estimated unless tracking is "all"
+  uint64_t allocations_total = 0;
+  uint64_t frees_total = 0;
+};
+
+struct CacheShare {
+  std::string name;
+  uint64_t objects = 0;
+};
+
+struct LeakEntry {
+  std::string leak_class = "unknown";  // until reachability is checked
+  uint64_t objects = 0;
+  uint64_t bytes = 0;
+  bool estimated = false;
+  uint64_t samples = 0;            // tracked objects this entry was computed from
+  std::vector<CacheShare> caches;  // most objects first
+  std::vector<SymbolFrame> stack;  // innermost first; inline frames are frames of their own
+};
+
+struct ReportTarget {
+  uint32_t pid = 0;
+  uint32_t uid = 0;
+  std::string comm;
+  std::string app;
+  std::string exe;
+  std::string state;  // running | exited | died
+  std::string track;  // off | sampled | all
+  uint64_t sample_interval = 0;
+  uint64_t start_realtime_ns = 0;
+  uint64_t end_realtime_ns = 0;  // 0: running, or died without telling when
+  std::string shim_version;
+  std::string path;  // of the scope file
+};
+
+struct LeakReport {
+  ReportTarget target;
+  std::string reachability;  // "checked" or "not checked: REASON"
+  ObjectTotals unchecked;    // the sum over `caches`, exact
+  ObjectTotals explained;    // the sum over all entries, also those below min_bytes
+  bool estimated = false;
+  std::vector<CacheRemainder> caches;  // those with objects left, most bytes first
+  std::vector<LeakEntry> leaks;        // most bytes first
+  ObjectTotals below_min;              // what min_bytes hid
+  uint64_t entries_below_min = 0;
+  uint64_t samples = 0;
+  uint64_t dropped_objects = 0;
+  uint64_t dropped_stacks = 0;
+  uint64_t dropped_modules = 0;
+  std::vector<std::string> modules_without_lines;  // programs that -g would help
+};
+
+// Groups what remains. The only function here that opens files: through `symbolizer`.
+[[nodiscard]] LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
+                                      const ReportOptions& options);
+
+[[nodiscard]] std::string report_text(const LeakReport& report, const ReportOptions& options);
+[[nodiscard]] std::string report_json(const LeakReport& report);
+
+}  // namespace slabscope
