@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   Arguments arguments(argc, argv, "calloc_sizes: replace random members of 32 zeroed blocks");
   const std::size_t smallest = arguments.number("min", 16, 16, "bytes of the smallest block");
   const std::size_t largest = arguments.number("max", 2048, 2048, "bytes of the largest block");
-  const std::uint64_t ops = arguments.number("ops", 10'000'000, 5'000, "calls of calloc");
+  const std::uint64_t ops = arguments.number("ops", 5'000'000, 5'000, "calls of calloc");
   arguments.check();
 
   Random random(arguments.seed());

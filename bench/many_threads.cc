@@ -46,7 +46,8 @@ int main(int argc, char** argv) {
   Arguments arguments(argc, argv, "many_threads: threads that share nothing but the allocator");
   const std::size_t threads = arguments.number("threads", 8, 8, "threads");
   const std::size_t live = arguments.number("live", 5'000, 200, "blocks alive in each thread");
-  const std::uint64_t ops = arguments.number("ops", 800'000, 2'000, "replacements of each thread");
+  const std::uint64_t ops =
+      arguments.number("ops", 1'200'000, 2'000, "replacements of each thread");
   arguments.check();
 
   Run run("many_threads");

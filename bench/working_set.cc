@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
   using namespace slabscope::bench;
   Arguments arguments(argc, argv, "working_set: replace random members of a set of live blocks");
   const std::size_t live = arguments.number("live", 10'000, 1'000, "blocks alive at any time");
-  const std::uint64_t ops = arguments.number("ops", 6'000'000, 20'000, "replacements");
+  const std::uint64_t ops = arguments.number("ops", 12'000'000, 20'000, "replacements");
   arguments.check();
 
   Random random(arguments.seed());

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Tables for people, on a terminal or as Markdown."""
+
+TITLES = {
+    "cost": "CPU time (user and system), ratio to {}",
+    "rss": "Peak resident memory, ratio to {}",
+    "wall": "Wall time, ratio to {}",
+    "faults": "Minor page faults, ratio to {}",
+}
+GROUPS = (("synthetic", "geometric mean, synthetic"), ("program", "geometric mean, programs"),
+          (None, "geometric mean, all"))
+
+
+def absolute(metric, value):
+    if value is None:
+        return "-"
+    if metric == "rss":
+        return f"{value / 1024:.1f} MiB"
+    if metric == "faults":
+        return f"{value:.0f}"
+    return f"{value:.3f} s"
+
+
+def ratio_text(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def ratio_rows(table, metric):
+    """Header and rows of one metric: the baseline in units, then ratios, then the spread."""
+    header = ["workload", table.baseline, *(p for p in table.peers if p != table.baseline), "spread"]
+    others = header[2:-1]
+    rows = []
+    for load in table.workloads:
+        spread = table.spread(load.name, metric)
+        rows.append([load.name, absolute(metric, table.figure(load.name, table.baseline, metric)),
+                     *(ratio_text(table.ratio(load.name, peer, metric)) for peer in others),
+                     "-" if spread is None else f"{spread:.0%}"])
+    for group, title in GROUPS:
+        means = [table.geomean(peer, metric, group) for peer in others]
+        if any(means):
+            rows.append([title, "1.00", *map(ratio_text, means), ""])
+    return header, rows
+
+
+def retained_rows(table):
+    header = ["workload", "allocator", "at the peak", "a tenth left, idle", "nothing left, idle"]
+    rows = []
+    for name, peer, own in table.retained():
+        asked = own["requested_kib"]
+        rows.append([name, peer, *(f"{own[key] / asked:.2f}"
+                                   for key in ("rss_peak_kib", "rss_tenth_kib", "rss_none_kib"))])
+    return header, rows
+
+
+def as_text(header, rows):
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def as_markdown(header, rows):
+    lines = ["| " + " | ".join(row) + " |" for row in [header, *rows]]
+    lines.insert(1, "| --- |" + " ---: |" * (len(header) - 1))
+    return "\n".join(lines)
+
+
+def render(table, metrics, markdown):
+    """The whole report but for its heading and the gate."""
+    layout = as_markdown if markdown else as_text
+    parts = []
+    for metric in metrics:
+        title = TITLES[metric].format(table.baseline)
+        parts.append(f"{title}\n\n{layout(*ratio_rows(table, metric))}")
+    header, rows = retained_rows(table)
+    if rows:
+        parts.append("Resident memory over requested bytes, by what is left alive\n\n"
+                     + layout(header, rows))
+    return "\n\n".join(parts)
+
+
+def readme_table(table, date_line):
+    """The short table for the project's README: means only, one row an allocator."""
+    header = ["allocator", "CPU time", "peak memory", "CPU time, programs", "peak memory, programs"]
+    rows = []
+    for peer in table.peers:
+        means = [table.geomean(peer, metric, group)
+                 for group in (None, "program") for metric in ("cost", "rss")]
+        rows.append([peer, *map(ratio_text, means)])
+    return (as_markdown(header, rows)
+            + f"\n\nGeometric means over {len(table.workloads)} workloads, {table.baseline} = 1, "
+              f"smaller is better. {date_line}")
