@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "exporter/attach_tables.h"
-#include "exporter/scope_reader.h"
 #include "exporter/text.h"
 
 namespace slabscope {
@@ -132,71 +131,66 @@ TargetInfo info_of(const ScopeReader& reader, const abi::Header& header, LockSta
   return info;
 }
 
-struct Attached {
-  abi::Header header;
-  TargetInfo info;
-};
-
-Result<Attached> attach_header(const ScopeReader& reader) {
-  // The lock first: a process that ends between the two reads has then written its end state.
-  const LockState lock = reader.probe_lock();
-  Result<abi::Header> header = read_header(reader);
-  if (!header) {
-    return header.failure();
-  }
-  if (std::optional<Failure> failure = check_sections(reader, *header)) {
-    return *failure;
-  }
-  if (header->state == static_cast<uint32_t>(abi::ProcessState::kNone)) {
-    return not_ready(reader.path());
-  }
-  if (header->state > static_cast<uint32_t>(abi::ProcessState::kExited)) {
-    return Failure{ErrorCode::kCorrupt,
-                   reader.path() + ": corrupt, unknown process state; remove it"};
-  }
-  return Attached{*header, info_of(reader, *header, lock)};
-}
-
 }  // namespace
 
-Result<Snapshot> attach(const std::string& path, Include include) {
+Result<OpenScope> open_scope(const std::string& path) {
   Result<ScopeReader> reader = ScopeReader::open(path);
   if (!reader) {
     return reader.failure();
   }
-  Result<Attached> attached = attach_header(*reader);
-  if (!attached) {
-    return attached.failure();
+  // The lock first: a process that ends between the two reads has then written its end state.
+  const LockState lock = reader->probe_lock();
+  Result<abi::Header> header = read_header(*reader);
+  if (!header) {
+    return header.failure();
   }
-  const abi::Header& header = attached->header;
+  if (std::optional<Failure> failure = check_sections(*reader, *header)) {
+    return *failure;
+  }
+  if (header->state == static_cast<uint32_t>(abi::ProcessState::kNone)) {
+    return not_ready(path);
+  }
+  if (header->state > static_cast<uint32_t>(abi::ProcessState::kExited)) {
+    return Failure{ErrorCode::kCorrupt, path + ": corrupt, unknown process state; remove it"};
+  }
+  TargetInfo info = info_of(*reader, *header, lock);
+  return OpenScope{std::move(*reader), *header, std::move(info)};
+}
+
+Result<Snapshot> attach(const std::string& path, Include include) {
+  Result<OpenScope> scope = open_scope(path);
+  if (!scope) {
+    return scope.failure();
+  }
+  const ScopeReader& reader = scope->reader;
+  const auto& sections = scope->header.sections;
   Snapshot snapshot;
-  snapshot.target = std::move(attached->info);
-  snapshot.counters = header.counters;
-  snapshot.caches = read_caches(*reader, header.sections[abi::kSectionCaches]);
-  snapshot.threads = read_threads(*reader, header.sections[abi::kSectionThreads], snapshot.caches);
+  snapshot.target = std::move(scope->info);
+  snapshot.counters = scope->header.counters;
+  snapshot.caches = read_caches(reader, sections[abi::kSectionCaches]);
+  snapshot.threads = read_threads(reader, sections[abi::kSectionThreads], snapshot.caches);
   if (includes(include, Include::kModules)) {
-    snapshot.modules = read_modules(*reader, header.sections[abi::kSectionModules],
-                                    header.sections[abi::kSectionStrings]);
+    snapshot.modules =
+        read_modules(reader, sections[abi::kSectionModules], sections[abi::kSectionStrings]);
   }
   if (includes(include, Include::kStacks)) {
-    snapshot.stacks = read_stacks(*reader, header.sections[abi::kSectionDepot]);
+    snapshot.stacks = read_stacks(reader, sections[abi::kSectionDepot]);
   }
   if (includes(include, Include::kObjects)) {
-    snapshot.objects = read_objects(*reader, header.sections[abi::kSectionObjects]);
+    visit_objects(reader, sections[abi::kSectionObjects], [&](const abi::ObjectRecord& record) {
+      snapshot.objects.push_back({record.address, record.size, record.when_monotonic_ns,
+                                  record.stack, record.interval, record.cache});
+    });
   }
   return snapshot;
 }
 
 Result<TargetInfo> attach_info(const std::string& path) {
-  Result<ScopeReader> reader = ScopeReader::open(path);
-  if (!reader) {
-    return reader.failure();
+  Result<OpenScope> scope = open_scope(path);
+  if (!scope) {
+    return scope.failure();
   }
-  Result<Attached> attached = attach_header(*reader);
-  if (!attached) {
-    return attached.failure();
-  }
-  return std::move(attached->info);
+  return std::move(scope->info);
 }
 
 }  // namespace slabscope

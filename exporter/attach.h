@@ -16,6 +16,7 @@
 #include <string>
 
 #include "exporter/result.h"
+#include "exporter/scope_reader.h"
 #include "exporter/snapshot.h"
 
 namespace slabscope {
@@ -39,5 +40,14 @@ Result<Snapshot> attach(const std::string& path, Include include = Include::kCou
 
 // The header alone: who, when, in which state.
 Result<TargetInfo> attach_info(const std::string& path);
+
+// A file whose header and sections passed the checks, for readers that go through a section of it
+// without keeping what they see.
+struct OpenScope {
+  ScopeReader reader;
+  abi::Header header;
+  TargetInfo info;
+};
+Result<OpenScope> open_scope(const std::string& path);
 
 }  // namespace slabscope

@@ -174,23 +174,20 @@ std::vector<Module> read_modules(const ScopeReader& reader, const abi::Section& 
   return found;
 }
 
-std::vector<LiveObject> read_objects(const ScopeReader& reader, const abi::Section& section) {
-  std::vector<LiveObject> objects;
+void visit_objects(const ScopeReader& reader, const abi::Section& section,
+                   const std::function<void(const abi::ObjectRecord&)>& visit) {
   const uint64_t end =
       section.offset + records_used(section, abi::kMaxObjects) * sizeof(abi::ObjectRecord);
   reader.visit_data(section.offset, end, sizeof(abi::ObjectRecord),
                     [&](uint64_t, const std::byte* data, size_t bytes) {
-                      for (size_t at = 0; at + sizeof(abi::ObjectRecord) <= bytes;
-                           at += sizeof(abi::ObjectRecord)) {
-                        abi::ObjectRecord record;
+                      abi::ObjectRecord record;
+                      for (size_t at = 0; at + sizeof(record) <= bytes; at += sizeof(record)) {
                         std::memcpy(&record, data + at, sizeof(record));
                         if (record.address != 0) {
-                          objects.push_back({record.address, record.size, record.when_monotonic_ns,
-                                             record.stack, record.interval, record.cache});
+                          visit(record);
                         }
                       }
                     });
-  return objects;
 }
 
 }  // namespace slabscope

@@ -8,6 +8,7 @@
 
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "diag/abi/layout.h"
@@ -25,6 +26,9 @@ std::vector<Thread> read_threads(const ScopeReader& reader, const abi::Section& 
 std::vector<Module> read_modules(const ScopeReader& reader, const abi::Section& modules,
                                  const abi::Section& strings);
 std::vector<Stack> read_stacks(const ScopeReader& reader, const abi::Section& section);
-std::vector<LiveObject> read_objects(const ScopeReader& reader, const abi::Section& section);
+
+// Calls `visit` for every object that is live.
+void visit_objects(const ScopeReader& reader, const abi::Section& section,
+                   const std::function<void(const abi::ObjectRecord&)>& visit);
 
 }  // namespace slabscope
