@@ -31,25 +31,49 @@ struct Unit {
   std::unique_ptr<UnitScopes> scopes;  // built when first asked for
 };
 
-// The mangled name says more (namespace, arguments) than the plain one.
-std::string function_name(Dwarf_Die die) {
+// Where abstract origins and specifications lead: the declaration inside its namespace or class.
+Dwarf_Die declaration_of(Dwarf_Die die) {
+  for (int step = 0; step < 8; ++step) {
+    Dwarf_Attribute attribute;
+    Dwarf_Die next;
+    if (dwarf_formref_die(dwarf_attr(&die, DW_AT_abstract_origin, &attribute), &next) == nullptr &&
+        dwarf_formref_die(dwarf_attr(&die, DW_AT_specification, &attribute), &next) == nullptr) {
+      break;
+    }
+    die = next;
+  }
+  return die;
+}
+
+// The mangled name says most (namespace, arguments), but inlined functions of internal linkage have
+// none, and a hostile one may be too costly to demangle.
+std::string function_name(Dwarf_Die die, const UnitScopes& scopes) {
   Dwarf_Attribute attribute;
-  for (const unsigned name : {DW_AT_linkage_name, DW_AT_MIPS_linkage_name, DW_AT_name}) {
+  for (const unsigned name : {DW_AT_linkage_name, DW_AT_MIPS_linkage_name}) {
     const char* text = dwarf_formstring(dwarf_attr_integrate(&die, name, &attribute));
     if (text != nullptr && text[0] != '\0') {
       std::string readable = demangle(text);
-      const char* plain = dwarf_diename(&die);
-      // A name too costly to demangle: the plain one is better than none.
-      return readable.starts_with("_Z") && plain != nullptr ? plain : readable;
+      if (!readable.starts_with("_Z")) {
+        return readable;
+      }
     }
   }
-  return "";
+  const char* plain = dwarf_diename(&die);
+  return plain == nullptr ? "" : demangle(scopes.qualifier(declaration_of(die)) + plain);
 }
 
-std::string clean_path(const char* path) {
-  return path == nullptr || path[0] == '\0' || std::string_view(path) == "???"
-             ? ""
-             : std::filesystem::path(path).lexically_normal().string();
+// Relative names are relative to the directory the unit was compiled in.
+std::string source_path(Dwarf_Die unit, const char* path) {
+  if (path == nullptr || path[0] == '\0' || std::string_view(path) == "???") {
+    return "";
+  }
+  std::filesystem::path full;
+  if (path[0] != '/') {
+    Dwarf_Attribute attribute;
+    const char* base = dwarf_formstring(dwarf_attr(&unit, DW_AT_comp_dir, &attribute));
+    full = base != nullptr ? base : "";
+  }
+  return (full / path).lexically_normal().string();
 }
 
 }  // namespace
@@ -66,7 +90,7 @@ struct DwarfIndex::State {
   void read_units();
   void add_unit(Dwarf_Die die);
   std::vector<SourceFrame> find_in(Unit& unit, uint64_t address);
-  const std::string& name_of(const Dwarf_Die& die);
+  const std::string& name_of(const Dwarf_Die& die, const UnitScopes& scopes);
 };
 
 DwarfIndex::State::~State() {
@@ -115,10 +139,10 @@ void DwarfIndex::State::read_units() {
   }
 }
 
-const std::string& DwarfIndex::State::name_of(const Dwarf_Die& die) {
+const std::string& DwarfIndex::State::name_of(const Dwarf_Die& die, const UnitScopes& scopes) {
   auto [entry, fresh] = names.try_emplace(die.addr);
   if (fresh) {
-    entry->second = function_name(die);
+    entry->second = function_name(die, scopes);
   }
   return entry->second;
 }
@@ -133,17 +157,17 @@ std::vector<SourceFrame> DwarfIndex::State::find_in(Unit& unit, uint64_t address
     int number = 0;
     dwarf_lineno(line, &number);
     frame.line = number > 0 ? static_cast<uint32_t>(number) : 0;
-    frame.file = clean_path(dwarf_linesrc(line, nullptr, nullptr));
+    frame.file = source_path(unit.die, dwarf_linesrc(line, nullptr, nullptr));
   }
   const Scope* scope = unit.scopes->find(address);
   for (; scope != nullptr && frames.size() < kMaxChain; scope = unit.scopes->parent(*scope)) {
-    frame.function = name_of(scope->die);
+    frame.function = name_of(scope->die, *unit.scopes);
     frame.inlined = scope->inlined;
     frames.push_back(frame);
     if (!scope->inlined) {
       return frames;
     }
-    frame.file = clean_path(unit.scopes->file_name(scope->call_file));
+    frame.file = source_path(unit.die, unit.scopes->file_name(scope->call_file));
     frame.line = scope->call_line;
   }
   // No function around it: the line table alone, or an inline chain whose root has no entry.

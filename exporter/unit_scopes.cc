@@ -5,6 +5,7 @@
 #include <dwarf.h>
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 namespace slabscope {
@@ -13,6 +14,7 @@ namespace {
 constexpr size_t kMaxDepth = 256;
 constexpr size_t kMaxDies = 32u << 20;  // of one unit; the largest seen in LLVM has 2 million
 constexpr size_t kMaxIntervals = 8u << 20;
+constexpr size_t kMaxQualifier = 2048;
 
 bool may_hold_functions(int tag) {
   switch (tag) {
@@ -52,61 +54,91 @@ UnitScopes::UnitScopes(Dwarf_Die unit) {
 }
 
 void UnitScopes::walk(Dwarf_Die unit) {
-  struct Level {
-    Dwarf_Die die;
-    uint32_t scope;
-  };
-  std::vector<Level> path;
-  Dwarf_Die die;
-  if (dwarf_child(&unit, &die) != 0) {
+  std::vector<Level> path;  // the DIEs around the current one
+  Level here{{}, kNoScope, kNoScope};
+  if (dwarf_child(&unit, &here.die) != 0) {
     return;
   }
-  uint32_t parent = kNoScope;
   for (size_t visited = 0; visited < kMaxDies; ++visited) {
-    const uint32_t scope = visit(die, parent, static_cast<uint32_t>(path.size()));
+    Level inner = here;
+    visit(inner, static_cast<uint32_t>(path.size()));
     Dwarf_Die child;
-    if (may_hold_functions(dwarf_tag(&die)) && path.size() < kMaxDepth &&
-        dwarf_child(&die, &child) == 0) {
-      path.push_back({die, parent});
-      die = child;
-      parent = scope;
+    if (may_hold_functions(dwarf_tag(&here.die)) && path.size() < kMaxDepth &&
+        dwarf_child(&here.die, &child) == 0) {
+      path.push_back(here);
+      here = {child, inner.scope, inner.context};
       continue;
     }
-    while (dwarf_siblingof(&die, &die) != 0) {
+    while (dwarf_siblingof(&here.die, &here.die) != 0) {
       if (path.empty()) {
         return;
       }
-      die = path.back().die;
-      parent = path.back().scope;
+      here = path.back();
       path.pop_back();
     }
   }
 }
 
-// Records the scope that `die` opens, if it does, and returns the one that its children live in.
-uint32_t UnitScopes::visit(Dwarf_Die& die, uint32_t parent, uint32_t depth) {
-  const int tag = dwarf_tag(&die);
+// Records what `level.die` opens, and sets `level` to what its children live in.
+void UnitScopes::visit(Level& level, uint32_t depth) {
+  const int tag = dwarf_tag(&level.die);
+  const uint32_t parent = level.scope;
+  if (tag == DW_TAG_subprogram && level.context != kNoScope) {
+    declarations_.push_back({level.die.addr, level.context});
+  }
+  enter_context(level, tag);
   if (tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine) {
-    return parent;
+    return;
   }
   Dwarf_Addr base = 0;
   Dwarf_Addr low = 0;
   Dwarf_Addr high = 0;
   const auto scope = static_cast<uint32_t>(scopes_.size());
   const size_t before = intervals_.size();
-  for (ptrdiff_t offset = 0; (offset = dwarf_ranges(&die, offset, &base, &low, &high)) > 0;) {
+  for (ptrdiff_t at = 0; (at = dwarf_ranges(&level.die, at, &base, &low, &high)) > 0;) {
     if (low < high && intervals_.size() < kMaxIntervals) {
       intervals_.push_back({low, high, scope, depth});
     }
   }
   if (intervals_.size() == before) {
-    return parent;
+    return;
   }
   const bool inlined = tag == DW_TAG_inlined_subroutine;
-  scopes_.push_back({die, inlined ? parent : kNoScope,
-                     inlined ? number_attribute(die, DW_AT_call_file) : 0,
-                     inlined ? number_attribute(die, DW_AT_call_line) : 0, inlined});
-  return scope;
+  scopes_.push_back({level.die, inlined ? parent : kNoScope,
+                     inlined ? number_attribute(level.die, DW_AT_call_file) : 0,
+                     inlined ? number_attribute(level.die, DW_AT_call_line) : 0, inlined});
+  level.scope = scope;
+}
+
+void UnitScopes::enter_context(Level& level, int tag) {
+  if (tag != DW_TAG_namespace && tag != DW_TAG_module && tag != DW_TAG_structure_type &&
+      tag != DW_TAG_class_type && tag != DW_TAG_union_type && tag != DW_TAG_subprogram) {
+    return;
+  }
+  contexts_.push_back({level.die, level.context});
+  level.context = static_cast<uint32_t>(contexts_.size() - 1);
+}
+
+std::string UnitScopes::qualifier(const Dwarf_Die& declaration) const {
+  const auto found = std::lower_bound(
+      declarations_.begin(), declarations_.end(), declaration.addr,
+      [](const Declaration& d, const void* die) { return std::less<const void*>()(d.die, die); });
+  if (found == declarations_.end() || found->die != declaration.addr) {
+    return "";
+  }
+  std::string text;
+  for (uint32_t at = found->context; at != kNoScope; at = contexts_[at].parent) {
+    Dwarf_Die die = contexts_[at].die;
+    const char* name = dwarf_diename(&die);
+    if (name == nullptr) {
+      name = dwarf_tag(&die) == DW_TAG_namespace ? "(anonymous namespace)" : "(unnamed)";
+    }
+    text.insert(0, std::string(name) + "::");
+    if (text.size() > kMaxQualifier) {
+      return "";
+    }
+  }
+  return text;
 }
 
 void UnitScopes::put_segment(uint64_t start, uint32_t scope) {

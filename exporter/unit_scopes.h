@@ -15,6 +15,7 @@
 #include <elfutils/libdw.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace slabscope {
@@ -36,6 +37,9 @@ class UnitScopes {
   // The innermost scope around `address`, or nullptr.
   [[nodiscard]] const Scope* find(uint64_t address) const;
   [[nodiscard]] const Scope* parent(const Scope& scope) const;
+  // The namespaces and classes around a function's declaration, "a::B::" or ""; for names that the
+  // compiler gave no linkage name. `declaration` is the DIE that the origin chain ends at.
+  [[nodiscard]] std::string qualifier(const Dwarf_Die& declaration) const;
   // By the number that DW_AT_call_file holds; nullptr if there is none.
   [[nodiscard]] const char* file_name(uint32_t number) const;
 
@@ -46,20 +50,36 @@ class UnitScopes {
     uint32_t scope;
     uint32_t depth;
   };
+  struct Context {  // a namespace, class or function that others are declared in
+    Dwarf_Die die;
+    uint32_t parent;
+  };
+  struct Declaration {
+    const void* die;
+    uint32_t context;
+  };
+  struct Level {
+    Dwarf_Die die;
+    uint32_t scope;
+    uint32_t context;
+  };
   struct Segment {
     uint64_t start;
     uint32_t scope;
   };
 
   void walk(Dwarf_Die unit);
-  uint32_t visit(Dwarf_Die& die, uint32_t parent, uint32_t depth);
+  void visit(Level& level, uint32_t depth);
+  void enter_context(Level& level, int tag);
   void sweep();
   void put_segment(uint64_t start, uint32_t scope);
 
   std::vector<Scope> scopes_;
   std::vector<Interval> intervals_;  // empty after sweep()
   std::vector<Segment> segments_;
-  Dwarf_Files* files_ = nullptr;  // owned by the Dwarf
+  std::vector<Context> contexts_;
+  std::vector<Declaration> declarations_;  // ascending: the walk is in the order of the file
+  Dwarf_Files* files_ = nullptr;           // owned by the Dwarf
 };
 
 }  // namespace slabscope
