@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
       arguments.number("step", 0, 0, "bytes to add each time; 0: grow by half");
   const std::size_t limit =
       arguments.number("limit", 8u << 20, 1u << 20, "an array longer than this starts again");
-  const std::uint64_t ops = arguments.number("ops", 600'000, 300, "calls of realloc");
+  const std::uint64_t ops = arguments.number("ops", 40'000, 300, "calls of realloc");
   arguments.check();
 
   Random random(arguments.seed());
