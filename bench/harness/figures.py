@@ -28,6 +28,8 @@ def mad(values):
 
 def spread(values):
     """The standard deviation that this MAD would mean for a normal distribution, over the median."""
+    if len(values) < 2:
+        return None
     middle = median(values)
     return 1.4826 * mad(values) / middle if middle else 0.0
 
@@ -38,7 +40,7 @@ def figures_of(samples):
     for name, take in METRICS.items():
         values = [take(sample) for sample in samples]
         result[name] = {"median": median(values), "mad": mad(values),
-                        "spread": round(spread(values), 4), "best": min(values)}
+                        "spread": spread(values), "best": min(values)}
     own = [sample["own"] for sample in samples if sample.get("own")]
     if own:
         numbers = {key for key, value in own[0].items() if isinstance(value, (int, float))}
@@ -73,7 +75,7 @@ class Table:
         """The worst spread of a row: how far its ratios can be trusted."""
         found = [self.cells[workload, peer][metric]["spread"] for peer in self.peers
                  if (workload, peer) in self.cells]
-        return max(found) if found else None
+        return max((value for value in found if value is not None), default=None)
 
     def geomean(self, peer, metric, group=None, baseline=None):
         """Over the workloads that every peer finished, so that the means compare like with like."""
@@ -108,7 +110,8 @@ class Table:
                     if metric == "cost":
                         lines.append(f"{load.name}: no figures for {peer} and {against}")
                 elif ratio > limit:
-                    spread_note = f", spread {self.spread(load.name, metric):.0%}"
+                    scatter = self.spread(load.name, metric)
+                    spread_note = "" if scatter is None else f", spread {scatter:.0%}"
                     lines.append(f"{load.name}: {metric} {ratio:.2f} x {against}, "
                                  f"limit {limit:.2f}{spread_note}")
         return lines

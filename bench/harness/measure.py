@@ -10,9 +10,11 @@ import signal
 import subprocess
 import time
 
-from harness import figures, peers
+from harness import figures, peers, programs
 
 TIMEOUT_S = 600
+KEPT = ("wall_s", "user_s", "system_s", "max_rss_kib", "minor_faults", "major_faults",
+        "voluntary_switches", "involuntary_switches")  # of each sample, in the JSON
 LOADER_ERROR = b"cannot be preloaded"
 
 
@@ -22,8 +24,8 @@ class Failure(Exception):
 
 def run_environment(workload, peer, place):
     """A clean environment: nothing of the caller's can tune an allocator."""
-    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": place.scratch,
-                   "TMPDIR": place.scratch, "LC_ALL": "C"}
+    environment = {"PATH": programs.SYSTEM_PATH, "HOME": place.scratch, "TMPDIR": place.scratch,
+                   "LC_ALL": "C"}
     environment.update(workload.environment)
     client = dict(environment)
     environment.update(peer.environment)
@@ -152,8 +154,9 @@ class Measurement:
         result = []
         for load in self.workloads:
             rows = [self.cells[load.name, peer.name] for peer in self.peers]
-            wild = any(samples and figures.spread([figures.METRICS["cost"](s) for s in samples])
-                       > limit for samples in rows)
+            spreads = [figures.spread([figures.METRICS["cost"](cost) for cost in samples])
+                       for samples in rows]
+            wild = any(spread is not None and spread > limit for spread in spreads)
             if wild and max(map(len, rows)) < most:
                 result.append(load)
         return result

@@ -11,13 +11,16 @@ import subprocess
 import time
 
 SCRIPTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "programs")
+# The distribution's own programs, whatever else the caller has in front of them: their versions are
+# recorded as those of packages.
+SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 ALTERNATIVES = {"lua": ("lua", "lua5.4", "lua5.3")}
 
 
 def find(tool):
     """The path of a program or None; lua goes by several names."""
     for name in ALTERNATIVES.get(tool, (tool,)):
-        path = shutil.which(name)
+        path = shutil.which(name, path=SYSTEM_PATH)
         if path:
             return path
     return None
@@ -28,22 +31,22 @@ def script(name):
 
 
 def python(place):
-    return ["python3", "-S", script("objects.py"), "1" if place.smoke else "45"]
+    return [find("python3"), "-S", script("objects.py"), "1" if place.smoke else "45"]
 
 
 def perl(place):
-    return ["perl", script("words.pl"), "1" if place.smoke else "30"]
+    return [find("perl"), script("words.pl"), "1" if place.smoke else "30"]
 
 
 def sqlite(place):
     rows = 2_000 if place.smoke else 80_000
-    return ["sqlite3", "-batch", ":memory:", f"CREATE TABLE size AS SELECT {rows} AS rows",
+    return [find("sqlite3"), "-batch", ":memory:", f"CREATE TABLE size AS SELECT {rows} AS rows",
             f".read {script('tables.sql')}"]
 
 
 def compiler(place):
     depth = 1 if place.smoke else 7
-    return ["g++", "-std=c++17", "-O1", "-c", f"-DDEPTH={depth}", script("templates.cpp"),
+    return [find("g++"), "-std=c++17", "-O1", "-c", f"-DDEPTH={depth}", script("templates.cpp"),
             "-o", place.path("templates.o")]
 
 
@@ -52,7 +55,7 @@ def lua(place):
 
 
 def ruby(place):
-    return ["ruby", script("objects.rb"), "1" if place.smoke else "20"]
+    return [find("ruby"), script("objects.rb"), "1" if place.smoke else "20"]
 
 
 # ---- git: a repository made by one fast-import stream, then cloned and packed anew -------------
@@ -83,7 +86,8 @@ def git_stream(commits, files, source):
 
 def git_prepare(place):
     commits, files = (10, 20) if place.smoke else (1500, 400)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True,
+             "env": {"PATH": SYSTEM_PATH, "HOME": place.scratch}}  # no one's configuration
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", place.path("origin.git")], **quiet)
     subprocess.run(["git", "-C", place.path("origin.git"), "fast-import", "--quiet"],
                    input=git_stream(commits, files, random.Random(1)), **quiet)
@@ -115,7 +119,7 @@ def xz_prepare(place):
 
 
 def xz(place):
-    return ["xz", "-T2", "-2", "--block-size=1MiB", "-c", place.path("text")]
+    return [find("xz"), "-T2", "-2", "--block-size=1MiB", "-c", place.path("text")]
 
 
 def jq_prepare(place):
@@ -132,14 +136,14 @@ def jq_prepare(place):
 
 
 def jq(place):
-    return ["jq", "-c", "group_by(.key) | map({key: .[0].key, sum: map(.value) | add, "
+    return [find("jq"), "-c", "group_by(.key) | map({key: .[0].key, sum: map(.value) | add, "
                         "tags: (map(.tags[]) | unique)}) | sort_by(.sum)", place.path("rows.json")]
 
 
 # ---- redis: the server is measured, its client is not -------------------------------------------
 
 def redis(place):
-    return ["redis-server", "--port", "0", "--unixsocket", place.path("redis.sock"), "--save", "",
+    return [find("redis-server"), "--port", "0", "--unixsocket", place.path("redis.sock"), "--save", "",
             "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
             "--dir", place.scratch]
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Tables for people, on a terminal or as Markdown."""
 
+import json
+
 TITLES = {
     "cost": "CPU time (user and system), ratio to {}",
     "rss": "Peak resident memory, ratio to {}",
@@ -94,3 +96,20 @@ def readme_table(table, date_line):
     return (as_markdown(header, rows)
             + f"\n\nGeometric means over {len(table.workloads)} workloads, {table.baseline} = 1, "
               f"smaller is better. {date_line}")
+
+
+def as_json(results):
+    """Indented to the second level, one line for each cell: readable, and small in a diff."""
+    def rounded(value):
+        if isinstance(value, dict):
+            return {key: rounded(item) for key, item in value.items()}
+        return round(value, 6) if isinstance(value, float) else value
+
+    parts = []
+    for key, value in results.items():
+        if isinstance(value, list) and value:
+            lines = ",\n  ".join(json.dumps(rounded(item)) for item in value)
+            parts.append(f" {json.dumps(key)}: [\n  {lines}\n ]")
+        else:
+            parts.append(f" {json.dumps(key)}: {json.dumps(rounded(value))}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
