@@ -23,76 +23,77 @@
 #include <string>
 #include <vector>
 
+#include "exporter/snapshot.h"
 #include "exporter/symbolize.h"
 
 namespace slabscope {
 
-struct Snapshot;
-
 struct ReportOptions {
-  uint64_t min_bytes = 0;  // entries below this are counted, not listed
-  size_t top = 20;         // entries report_text() prints; 0: all
-  bool color = false;      // ANSI colours, for a terminal
-  bool symbols = true;     // false: module + offset only, nothing is opened
-  size_t width = 100;      // of the terminal; paths are never wrapped
-  std::string
-      target_hint;  // what to type as TARGET in the hints: a pid or a file; "" prints "TARGET"
-  std::function<void(size_t done, size_t total)> progress;  // called now and then while symbolizing
+  uint64_t min_bytes = 0;   // entries below this are counted, not listed
+  size_t top = 20;          // entries report_text() prints; 0: all
+  bool color = false;       // ANSI colours, for a terminal
+  bool all_caches = false;  // report_text(): also the caches with nothing left
+  size_t width = 100;       // of the terminal; names are shortened to it, paths never
+  std::string source_root;  // directory that report_text() leaves out of paths below it
+  std::string target_hint;  // what to type as TARGET in the hints: a pid or a file
+  std::function<void(size_t done, size_t total)> progress;  // now and then while symbolizing
 };
 
 struct ObjectTotals {
   uint64_t objects = 0;
   uint64_t bytes = 0;
+
+  bool operator==(const ObjectTotals&) const = default;
 };
 
-// One cache that still has objects out. `objects` is exact; `explained` is what stacks account for.
+// One cache that was ever used. `remaining` is exact; `explained` is what stacks account for.
 struct CacheRemainder {
   std::string name;
-  std::string kind;          // malloc | large | object | group
+  std::string kind;          // malloc | large | object | group_child
   uint32_t object_size = 0;  // 0: sizes differ
-  ObjectTotals remaining;    // bytes: objects * object_size, or live_bytes for large ones
-  ObjectTotals explained;    // by tracked stacks; estimated unless tracking is "all"
+  ObjectTotals remaining;    // bytes of the slots: objects * object_size, live bytes if large
+  ObjectTotals explained;    // requested bytes; estimated unless tracking was "all"
   uint64_t allocations_total = 0;
   uint64_t frees_total = 0;
-};
-
-struct CacheShare {
-  std::string name;
-  uint64_t objects = 0;
+  uint64_t peak_objects = 0;
 };
 
 struct LeakEntry {
   std::string leak_class = "unknown";  // until reachability is checked
   uint64_t objects = 0;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // as requested
   bool estimated = false;
-  uint64_t samples = 0;            // tracked objects this entry was computed from
-  std::vector<CacheShare> caches;  // most objects first
-  std::vector<SymbolFrame> stack;  // innermost first; inline frames are frames of their own
+  uint64_t samples = 0;   // tracked objects this entry was computed from
+  uint64_t smallest = 0;  // requested sizes; 0 if unknown
+  uint64_t largest = 0;
+  std::vector<std::string> caches;  // most objects first
+  std::vector<SymbolFrame> stack;   // innermost first; inline frames are frames of their own
 };
 
 struct ReportTarget {
   uint32_t pid = 0;
+  uint32_t parent_pid = 0;
   uint32_t uid = 0;
   std::string comm;
   std::string app;
   std::string exe;
-  std::string state;  // running | exited | died
+  std::string state;  // running | exited | died | replaced
   std::string track;  // off | sampled | all
   uint64_t sample_interval = 0;
   uint64_t start_realtime_ns = 0;
   uint64_t end_realtime_ns = 0;  // 0: running, or died without telling when
+  uint64_t ran_ns = 0;           // until its end, or until the snapshot if it runs; 0 unknown
   std::string shim_version;
   std::string path;  // of the scope file
 };
 
 struct LeakReport {
   ReportTarget target;
-  std::string reachability;  // "checked" or "not checked: REASON"
-  ObjectTotals unchecked;    // the sum over `caches`, exact
-  ObjectTotals explained;    // the sum over all entries, also those below min_bytes
-  bool estimated = false;
-  std::vector<CacheRemainder> caches;  // those with objects left, most bytes first
+  std::string reachability;            // "checked" or "not checked: REASON"
+  ObjectTotals unchecked;              // the sum over `caches`, exact
+  ObjectTotals explained;              // the sum over all entries, also those below min_bytes
+  bool estimated = false;              // some entry is
+  std::vector<CacheRemainder> caches;  // ever used; most remaining bytes first
   std::vector<LeakEntry> leaks;        // most bytes first
   ObjectTotals below_min;              // what min_bytes hid
   uint64_t entries_below_min = 0;
@@ -100,10 +101,11 @@ struct LeakReport {
   uint64_t dropped_objects = 0;
   uint64_t dropped_stacks = 0;
   uint64_t dropped_modules = 0;
-  std::vector<std::string> modules_without_lines;  // programs that -g would help
+  std::vector<std::string> modules_without_lines;  // the program's own, as seen in listed stacks
 };
 
-// Groups what remains. The only function here that opens files: through `symbolizer`.
+// Groups what remains. The only function here that opens files: through `symbolizer`, which it
+// gives the snapshot's modules.
 [[nodiscard]] LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
                                       const ReportOptions& options);
 

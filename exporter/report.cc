@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT
+
+#include "exporter/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+
+#include "exporter/object_summary.h"
+#include "exporter/stack_frames.h"
+#include "exporter/text.h"
+
+namespace slabscope {
+namespace {
+
+constexpr size_t kProgressStep = 256;  // stacks
+
+// What the tracked objects of one stack, or of several that look the same, add up to.
+struct Group {
+  double objects = 0;
+  double bytes = 0;
+  bool estimated = false;
+  uint64_t samples = 0;
+  uint64_t smallest = UINT64_MAX;
+  uint64_t largest = 0;
+  std::unordered_map<uint32_t, double> caches;  // objects by cache id
+
+  void add(const Group& other) {
+    objects += other.objects;
+    bytes += other.bytes;
+    estimated = estimated || other.estimated;
+    samples += other.samples;
+    smallest = std::min(smallest, other.smallest);
+    largest = std::max(largest, other.largest);
+    for (const auto& [cache, count] : other.caches) {
+      caches[cache] += count;
+    }
+  }
+};
+
+uint64_t rounded(double value) {
+  constexpr double kLargest = 9.2e18;
+  return value > kLargest ? UINT64_MAX : static_cast<uint64_t>(std::llround(value));
+}
+
+using Groups = std::map<uint32_t, Group>;  // by stack handle; 0: no stack was kept
+
+// From the objects, which know their caches and sizes.
+Groups group_objects(const Snapshot& snapshot) {
+  Groups groups;
+  for (const LiveObject& object : snapshot.objects) {
+    const double weight = object_weight(object.size, object.interval);
+    Group& group = groups[object.stack];
+    group.objects += weight;
+    group.bytes += weight * static_cast<double>(object.size);
+    group.estimated = group.estimated || object.interval > 1;
+    ++group.samples;
+    group.smallest = std::min(group.smallest, object.size);
+    group.largest = std::max(group.largest, object.size);
+    group.caches[object.cache] += weight;
+  }
+  return groups;
+}
+
+// From the sums that the depot keeps, if the objects were not read.
+Groups group_stacks(const Snapshot& snapshot) {
+  Groups groups;
+  for (const Stack& stack : snapshot.stacks) {
+    if (stack.live_objects == 0) {
+      continue;
+    }
+    Group& group = groups[stack.handle];
+    group.estimated = snapshot.target.track_mode != abi::TrackMode::kAll;
+    group.samples = stack.live_objects;
+    group.objects =
+        group.estimated ? stack.estimated_live_objects : static_cast<double>(stack.live_objects);
+    group.bytes =
+        static_cast<double>(group.estimated ? stack.estimated_live_bytes : stack.live_bytes);
+  }
+  return groups;
+}
+
+std::string kind_name(abi::CacheKind kind) {
+  switch (kind) {
+    case abi::CacheKind::kMalloc:
+      return "malloc";
+    case abi::CacheKind::kLarge:
+      return "large";
+    case abi::CacheKind::kObject:
+      return "object";
+    case abi::CacheKind::kGroupChild:
+      return "group_child";
+    case abi::CacheKind::kNone:
+      break;
+  }
+  return "unknown";
+}
+
+ReportTarget target_of(const TargetInfo& info) {
+  ReportTarget target;
+  target.pid = info.pid;
+  target.parent_pid = info.parent_pid;
+  target.uid = info.uid;
+  target.comm = printable_utf8(info.comm);
+  target.app = printable_utf8(info.app);
+  target.exe = printable_utf8(info.exe);
+  target.state = to_string(info.state);
+  target.track = to_string(info.track_mode);
+  target.sample_interval = info.track_mode == abi::TrackMode::kOff ? 0 : info.sample_interval;
+  target.shim_version = printable_utf8(info.shim_version);
+  target.path = printable_utf8(info.path);
+  target.start_realtime_ns = info.start_realtime_ns;
+  const bool running = info.state == TargetState::kRunning;
+  const uint64_t end = running ? info.read_monotonic_ns : info.end_monotonic_ns;
+  if (end > info.start_monotonic_ns) {
+    target.ran_ns = end - info.start_monotonic_ns;
+    target.end_realtime_ns = running ? 0 : info.start_realtime_ns + target.ran_ns;
+  }
+  return target;
+}
+
+std::string reachability_of(TargetState state) {
+  switch (state) {
+    case TargetState::kRunning:
+      return "not checked: the memory of the process was not searched for pointers";
+    case TargetState::kReplaced:
+      return "not checked: another program took the place of this one, and its memory is gone";
+    case TargetState::kExited:
+    case TargetState::kDied:
+      break;
+  }
+  return "not checked: the process has ended, and its memory is gone";
+}
+
+void add_caches(const Snapshot& snapshot, LeakReport& report) {
+  for (const Cache& cache : snapshot.caches) {
+    if (!cache.ever_used()) {
+      continue;
+    }
+    CacheRemainder row;
+    row.name = printable_utf8(cache.name);
+    row.kind = kind_name(cache.kind);
+    row.object_size = cache.object_size;
+    row.remaining = {cache.active_objects(), cache.active_bytes()};
+    row.allocations_total = cache.allocations;
+    row.frees_total = cache.frees;
+    row.peak_objects = std::max(cache.stats.peak_active_objects, row.remaining.objects);
+    report.unchecked.objects =
+        Cache::saturating_sum(report.unchecked.objects, row.remaining.objects);
+    report.unchecked.bytes = Cache::saturating_sum(report.unchecked.bytes, row.remaining.bytes);
+    report.caches.push_back(std::move(row));
+  }
+}
+
+// What the tracked objects account for, cache by cache.
+void explain_caches(const Snapshot& snapshot, LeakReport& report) {
+  std::unordered_map<uint32_t, std::pair<double, double>> sums;
+  for (const LiveObject& object : snapshot.objects) {
+    const double weight = object_weight(object.size, object.interval);
+    sums[object.cache].first += weight;
+    sums[object.cache].second += weight * static_cast<double>(object.size);
+  }
+  size_t row = 0;
+  for (const Cache& cache : snapshot.caches) {
+    if (cache.ever_used()) {
+      const auto& [objects, bytes] = sums[cache.id];
+      report.caches[row++].explained = {rounded(objects), rounded(bytes)};
+    }
+  }
+}
+
+std::vector<std::string> cache_names(const Group& group,
+                                     const std::unordered_map<uint32_t, std::string>& names) {
+  std::vector<std::pair<double, std::string>> ordered;
+  for (const auto& [id, objects] : group.caches) {
+    const auto name = names.find(id);
+    ordered.emplace_back(-objects,
+                         name != names.end() ? name->second : "cache " + std::to_string(id));
+  }
+  std::sort(ordered.begin(), ordered.end());
+  std::vector<std::string> result;
+  for (auto& [objects, name] : ordered) {
+    if (std::find(result.begin(), result.end(), name) == result.end()) {
+      result.push_back(std::move(name));
+    }
+  }
+  return result;
+}
+
+LeakEntry entry_of(const Group& group, const StackFrames::Ids& ids, const StackFrames& frames,
+                   const std::unordered_map<uint32_t, std::string>& names) {
+  LeakEntry entry;
+  entry.objects = rounded(group.objects);
+  entry.bytes = rounded(group.bytes);
+  entry.estimated = group.estimated;
+  entry.samples = group.samples;
+  entry.smallest = group.smallest == UINT64_MAX ? 0 : group.smallest;
+  entry.largest = group.largest;
+  entry.caches = cache_names(group, names);
+  for (const uint32_t id : ids) {
+    entry.stack.push_back(frames.frame(id));
+  }
+  return entry;
+}
+
+bool precedes(const LeakEntry& a, const LeakEntry& b) {
+  if (std::tie(a.bytes, a.objects) != std::tie(b.bytes, b.objects)) {
+    return std::tie(a.bytes, a.objects) > std::tie(b.bytes, b.objects);
+  }
+  return std::lexicographical_compare(
+      a.stack.begin(), a.stack.end(), b.stack.begin(), b.stack.end(),
+      [](const SymbolFrame& x, const SymbolFrame& y) {
+        return std::tie(x.function, x.file, x.line, x.module, x.offset) <
+               std::tie(y.function, y.file, y.line, y.module, y.offset);
+      });
+}
+
+// Stacks that look the same become one entry.
+void add_entries(const Snapshot& snapshot, const Groups& groups, Symbolizer& symbolizer,
+                 const ReportOptions& options, LeakReport& report) {
+  StackFrames frames(symbolizer);
+  std::map<StackFrames::Ids, Group> merged;
+  std::unordered_map<uint32_t, const Stack*> by_handle;
+  for (const Stack& stack : snapshot.stacks) {
+    by_handle.emplace(stack.handle, &stack);
+  }
+  size_t done = 0;
+  for (const auto& [handle, group] : groups) {
+    const auto stack = by_handle.find(handle);
+    merged[stack != by_handle.end() ? frames.ids_of(*stack->second) : StackFrames::Ids()].add(
+        group);
+    if (options.progress && ++done % kProgressStep == 0) {
+      options.progress(done, groups.size());
+    }
+  }
+  std::unordered_map<uint32_t, std::string> names;
+  for (const Cache& cache : snapshot.caches) {
+    names.emplace(cache.id, printable_utf8(cache.name));
+  }
+  for (const auto& [ids, group] : merged) {
+    const ObjectTotals sums = {rounded(group.objects), rounded(group.bytes)};
+    report.explained.objects = Cache::saturating_sum(report.explained.objects, sums.objects);
+    report.explained.bytes = Cache::saturating_sum(report.explained.bytes, sums.bytes);
+    report.samples += group.samples;
+    report.estimated = report.estimated || group.estimated;
+    if (sums.bytes < options.min_bytes) {
+      ++report.entries_below_min;
+      report.below_min.objects = Cache::saturating_sum(report.below_min.objects, sums.objects);
+      report.below_min.bytes = Cache::saturating_sum(report.below_min.bytes, sums.bytes);
+    } else {
+      report.leaks.push_back(entry_of(group, ids, frames, names));
+    }
+  }
+  std::sort(report.leaks.begin(), report.leaks.end(), precedes);
+}
+
+bool belongs_to_system(std::string_view path) {
+  return path.empty() || path.front() != '/' || path.starts_with("/lib") ||
+         path.starts_with("/usr/lib") || is_allocator(path);
+}
+
+void find_modules_without_lines(LeakReport& report) {
+  std::set<std::string> without;
+  std::set<std::string> with;
+  for (const LeakEntry& entry : report.leaks) {
+    for (const SymbolFrame& frame : entry.stack) {
+      if (!belongs_to_system(frame.module)) {
+        (frame.line != 0 ? with : without).insert(frame.module);
+      }
+    }
+  }
+  std::set_difference(without.begin(), without.end(), with.begin(), with.end(),
+                      std::back_inserter(report.modules_without_lines));
+}
+
+}  // namespace
+
+LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
+                        const ReportOptions& options) {
+  LeakReport report;
+  report.target = target_of(snapshot.target);
+  report.reachability = reachability_of(snapshot.target.state);
+  report.dropped_objects = snapshot.counters.dropped_objects;
+  report.dropped_stacks = snapshot.counters.dropped_stacks;
+  report.dropped_modules = snapshot.counters.dropped_modules;
+  add_caches(snapshot, report);
+  explain_caches(snapshot, report);
+  const Groups groups = snapshot.objects.empty() ? group_stacks(snapshot) : group_objects(snapshot);
+  symbolizer.begin_process(snapshot.modules, process_context(snapshot.target));
+  add_entries(snapshot, groups, symbolizer, options, report);
+  find_modules_without_lines(report);
+  std::stable_sort(report.caches.begin(), report.caches.end(),
+                   [](const CacheRemainder& a, const CacheRemainder& b) {
+                     return std::tie(a.remaining.bytes, a.remaining.objects) >
+                            std::tie(b.remaining.bytes, b.remaining.objects);
+                   });
+  return report;
+}
+
+}  // namespace slabscope
