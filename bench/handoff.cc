@@ -50,6 +50,8 @@ int main(int argc, char** argv) {
   std::vector<std::uint64_t> sums(consumers);
   std::vector<std::thread> makers;
   std::vector<std::thread> takers;
+  makers.reserve(producers);
+  takers.reserve(consumers);
   for (std::size_t i = 0; i < producers; ++i)
     makers.emplace_back([&, i] { produce(*channel, batches / producers, arguments.seed() + i); });
   for (std::uint64_t& sum : sums)

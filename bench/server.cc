@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   Run run("server");
   for (std::uint64_t generation = 0; generation < generations; ++generation) {
     std::vector<std::thread> workers;
+    workers.reserve(threads);
     for (Table& table : tables)
       workers.emplace_back([&table, steps] { table.work(steps); });
     for (std::thread& worker : workers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a figure depends on beside the allocator: machine, kernel, versions. Nothing that names a host."""
+"""What a figure depends on beside the allocator: machine, kernel, versions. No host is named."""
 
 import datetime
 import os

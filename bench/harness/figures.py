@@ -27,7 +27,7 @@ def mad(values):
 
 
 def spread(values):
-    """The standard deviation that this MAD would mean for a normal distribution, over the median."""
+    """The standard deviation that this MAD would mean if the scatter were normal, over the median."""
     if len(values) < 2:
         return None
     middle = median(values)

@@ -143,8 +143,8 @@ def jq(place):
 # ---- redis: the server is measured, its client is not -------------------------------------------
 
 def redis(place):
-    return [find("redis-server"), "--port", "0", "--unixsocket", place.path("redis.sock"), "--save", "",
-            "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
+    return [find("redis-server"), "--port", "0", "--unixsocket", place.path("redis.sock"),
+            "--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning",
             "--dir", place.scratch]
 
 

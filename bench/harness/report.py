@@ -29,8 +29,8 @@ def ratio_text(value):
 
 def ratio_rows(table, metric):
     """Header and rows of one metric: the baseline in units, then ratios, then the spread."""
-    header = ["workload", table.baseline, *(p for p in table.peers if p != table.baseline), "spread"]
-    others = header[2:-1]
+    others = [peer for peer in table.peers if peer != table.baseline]
+    header = ["workload", table.baseline, *others, "spread"]
     rows = []
     for load in table.workloads:
         spread = table.spread(load.name, metric)

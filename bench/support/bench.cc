@@ -39,8 +39,8 @@ std::uint64_t parse(const std::string& name, const std::string& text) {
 }  // namespace
 
 void die(const char* message) {
-  std::fprintf(stderr, "bench: %s\n", message);
-  std::exit(1);
+  static_cast<void>(std::fprintf(stderr, "bench: %s\n", message));
+  std::_Exit(1);  // other threads may be running
 }
 
 Arguments::Arguments(int argc, char** argv, const char* question) : question_(question) {
@@ -90,7 +90,7 @@ void Arguments::check() const {
   if (help_wanted_) {
     std::printf("%s\n\n  --smoke  a fraction of a second, to see that it works\n%s", question_,
                 help_.c_str());
-    std::exit(0);
+    std::exit(0);  // NOLINT(concurrency-mt-unsafe): no other thread exists yet
   }
   for (const Given& given : given_) {
     if (!given.known)

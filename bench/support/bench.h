@@ -7,9 +7,10 @@
 //                            {"bench": "lifo", "ops": …, "seconds": …, "checksum": …} ◄┘
 //
 // Invariants
-//   1. The same seed makes the same calls of the same sizes under every allocator. (bench/run compares checksums)
+//   1. The same seed makes the same calls of the same sizes under every allocator.
+//      (bench/run compares the checksums)
 //   2. Each block is stamped when it is born and read when it dies: the compiler cannot drop the
-//      calls, and an allocator that hands a block out twice is found out.              (take_stamp)
+//      calls, and an allocator that hands a block out twice is found out.  (take_stamp)
 //   3. Nothing between Run's constructor and finish() allocates but the workload.
 #pragma once
 
