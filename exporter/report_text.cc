@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: MIT
+//
+// The report as a person reads it: what remains in one line, who allocated it, which caches hold
+// it, and what would make the next report better.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <iterator>
+#include <string_view>
+
+#include "exporter/function_name.h"
+#include "exporter/report.h"
+#include "exporter/stack_frames.h"
+#include "exporter/text.h"
+
+namespace slabscope {
+namespace {
+
+constexpr uint64_t kSecondNs = 1'000'000'000;
+constexpr size_t kMaxNameColumn = 48;
+
+class TextReport {
+ public:
+  TextReport(const LeakReport& report, const ReportOptions& options)
+      : report_(report), options_(options) {}
+
+  std::string write();
+
+ private:
+  template <typename... Args>
+  void line(fmt::format_string<Args...> format, Args&&... args) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<Args>(args)...);
+    text_ += '\n';
+  }
+  std::string painted(std::string_view code, std::string text) const {
+    return options_.color ? fmt::format("\033[{}m{}\033[0m", code, text) : text;
+  }
+
+  void write_headline();
+  void write_process();
+  void write_meaning();
+  void write_entries();
+  void write_entry(const LeakEntry& entry);
+  void write_stack(const std::vector<SymbolFrame>& stack);
+  void write_caches();
+  void write_explained();
+  void write_hints();
+  std::string place_of(const SymbolFrame& frame) const;
+  std::string target_hint() const {
+    return options_.target_hint.empty() ? "TARGET" : options_.target_hint;
+  }
+
+  const LeakReport& report_;
+  const ReportOptions& options_;
+  std::string text_;
+};
+
+std::string counted(uint64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string bytes_text(uint64_t bytes) {
+  return bytes < 10240 ? counted(bytes, "byte")
+                       : fmt::format("{} bytes ({})", bytes, human_bytes(bytes));
+}
+
+std::string date_text(uint64_t realtime_ns) {
+  const auto seconds = static_cast<time_t>(realtime_ns / kSecondNs);
+  std::tm parts{};
+  if (gmtime_r(&seconds, &parts) == nullptr) {
+    return "?";
+  }
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", parts.tm_year + 1900,
+                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string duration_text(uint64_t ns) {
+  return ns < 10 * kSecondNs ? fmt::format("{}.{:03}s", ns / kSecondNs, ns % kSecondNs / 1'000'000)
+                             : human_duration(ns / kSecondNs);
+}
+
+std::string_view base_name(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+// What the C library puts below main() and below a thread's function.
+bool starts_program(const SymbolFrame& frame) {
+  constexpr std::string_view kNames[] = {
+      "_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"};
+  std::string_view name = frame.function;
+  for (const std::string_view prefix : {"__GI_", "__"}) {
+    if (name.starts_with(prefix) && !name.starts_with("__libc")) {
+      name.remove_prefix(prefix.size());
+    }
+  }
+  return std::any_of(std::begin(kNames), std::end(kNames), [&](std::string_view known) {
+    return name == known || (name.starts_with(known) && name.find("_impl") != name.npos);
+  });
+}
+
+std::string TextReport::write() {
+  write_headline();
+  write_process();
+  write_meaning();
+  write_entries();
+  write_caches();
+  write_hints();
+  return std::move(text_);
+}
+
+void TextReport::write_headline() {
+  const ReportTarget& target = report_.target;
+  const std::string who = fmt::format("{} (pid {})", target.comm, target.pid);
+  if (report_.unchecked.objects == 0) {
+    line("{}", painted("1;32", fmt::format("{}: nothing is still allocated", who)));
+    return;
+  }
+  line("{}", painted("1", fmt::format("{}: {} still allocated, {}", who,
+                                      counted(report_.unchecked.objects, "object"),
+                                      bytes_text(report_.unchecked.bytes))));
+}
+
+void TextReport::write_process() {
+  const ReportTarget& target = report_.target;
+  if (!target.exe.empty()) {
+    line("  program   {}", target.exe);
+  }
+  std::string state = target.state;
+  if (target.state == "exited") {
+    state = "exited in an orderly way";
+  } else if (target.state == "died") {
+    state = "died without an orderly end (SIGKILL, _exit, abort or a crash)";
+  } else if (target.state == "replaced") {
+    state = "was replaced by another program (exec)";
+  }
+  const std::string ran = target.ran_ns == 0 ? "" : ", after " + duration_text(target.ran_ns);
+  line("  state     {}{}", state,
+       target.state == "running" && !ran.empty() ? ", for " + duration_text(target.ran_ns) : ran);
+  if (target.start_realtime_ns != 0) {
+    line("  started   {}", date_text(target.start_realtime_ns));
+  }
+  if (target.end_realtime_ns != 0) {
+    line("  ended     {}", date_text(target.end_realtime_ns));
+  }
+  if (target.track == "all") {
+    line("  tracking  all: every count below is exact");
+  } else if (target.track == "sampled") {
+    line(
+        "  tracking  sampled, one stack per {} bytes: counts by cache are exact, counts by stack "
+        "are estimates",
+        target.sample_interval);
+  } else {
+    line("  tracking  off: counts by cache are exact, stacks were not recorded");
+  }
+}
+
+void TextReport::write_meaning() {
+  if (report_.unchecked.objects == 0) {
+    return;
+  }
+  text_ += '\n';
+  if (report_.reachability == "checked") {
+    return;
+  }
+  const bool running = report_.target.state == "running";
+  line("These objects {}. Not every one is a leak: a pointer to it may",
+       running ? "are allocated now" : "were still allocated at the end");
+  line("still have been in use. (Reachability {}.)", report_.reachability);
+}
+
+void TextReport::write_entries() {
+  const size_t shown =
+      options_.top == 0 ? report_.leaks.size() : std::min(options_.top, report_.leaks.size());
+  for (size_t i = 0; i < shown; ++i) {
+    text_ += '\n';
+    write_entry(report_.leaks[i]);
+  }
+  if (shown < report_.leaks.size()) {
+    ObjectTotals rest;
+    for (size_t i = shown; i < report_.leaks.size(); ++i) {
+      rest.objects = Cache::saturating_sum(rest.objects, report_.leaks[i].objects);
+      rest.bytes = Cache::saturating_sum(rest.bytes, report_.leaks[i].bytes);
+    }
+    const size_t hidden = report_.leaks.size() - shown;
+    text_ += '\n';
+    line("... and {} more {} ({}, {}). To see them: slabscope report {} --top 0", hidden,
+         hidden == 1 ? "stack" : "stacks", counted(rest.objects, "object"), bytes_text(rest.bytes),
+         target_hint());
+  }
+  if (report_.entries_below_min != 0) {
+    text_ += '\n';
+    line("Left out below --min-bytes {}: {} ({}, {}).", options_.min_bytes,
+         counted(report_.entries_below_min, "stack"), counted(report_.below_min.objects, "object"),
+         bytes_text(report_.below_min.bytes));
+  }
+}
+
+void TextReport::write_entry(const LeakEntry& entry) {
+  const std::string_view about = entry.estimated ? "about " : "";
+  std::string sizes;
+  if (entry.smallest != 0 && entry.smallest == entry.largest && entry.objects != 1) {
+    sizes = fmt::format(" ({} bytes each)", entry.smallest);
+  } else if (entry.smallest != entry.largest) {
+    sizes = fmt::format(" ({} to {} bytes each)", entry.smallest, entry.largest);
+  }
+  std::string head =
+      painted("1;33", fmt::format("{}{}, {}{}", about, counted(entry.objects, "object"), about,
+                                  bytes_text(entry.bytes)));
+  head += sizes;
+  if (entry.estimated) {
+    head += fmt::format(", estimated from {}", counted(entry.samples, "sample"));
+  }
+  if (!entry.caches.empty()) {
+    constexpr size_t kShown = 3;
+    std::string names = entry.caches.front();
+    for (size_t i = 1; i < std::min(kShown, entry.caches.size()); ++i) {
+      names += ", " + entry.caches[i];
+    }
+    if (entry.caches.size() > kShown) {
+      names += fmt::format(" and {} more", entry.caches.size() - kShown);
+    }
+    head += ", in " + names;
+  }
+  if (entry.stack.empty()) {
+    line("{}, whose stack was not recorded", head);
+    return;
+  }
+  line("{}, allocated by:", head);
+  write_stack(entry.stack);
+}
+
+std::string TextReport::place_of(const SymbolFrame& frame) const {
+  if (!frame.file.empty()) {
+    std::string file = frame.file;
+    if (!options_.source_root.empty() && file.starts_with(options_.source_root + "/")) {
+      file = file.substr(options_.source_root.size() + 1);
+    }
+    return painted("36", frame.line != 0 ? fmt::format("{}:{}", file, frame.line) : file);
+  }
+  if (frame.module.empty()) {
+    return fmt::format("0x{:x}, in no known module", frame.offset);
+  }
+  std::string place = fmt::format("{}+0x{:x}", frame.module, frame.offset);
+  if (frame.function.empty() && !frame.build_id.empty()) {
+    place += fmt::format(" (build-id {})", frame.build_id);
+  }
+  return painted("2", place);
+}
+
+void TextReport::write_stack(const std::vector<SymbolFrame>& stack) {
+  size_t shown = stack.size();
+  while (shown > 1 && starts_program(stack[shown - 1])) {
+    --shown;
+  }
+  const size_t limit = std::max<size_t>(options_.width, 60) - 12;
+  std::vector<std::string> names;
+  size_t column = 0;
+  for (size_t i = 0; i < shown; ++i) {
+    const SymbolFrame& frame = stack[i];
+    names.push_back(short_function_name(frame.function.empty() ? "??" : frame.function, limit));
+    const size_t width = display_width(names.back());
+    column = width <= kMaxNameColumn ? std::max(column, width) : column;
+  }
+  for (size_t i = 0; i < shown; ++i) {
+    const size_t width = display_width(names[i]);
+    names[i].append(width < column ? column - width : 0, ' ');
+    line("  {:>3} {}  {}{}", fmt::format("#{}", i), names[i], place_of(stack[i]),
+         stack[i].inlined ? "  (inlined)" : "");
+  }
+  if (shown < stack.size()) {
+    std::vector<std::string> modules;
+    for (size_t i = shown; i < stack.size(); ++i) {
+      std::string name(base_name(stack[i].module));
+      if (std::find(modules.begin(), modules.end(), name) == modules.end()) {
+        modules.push_back(std::move(name));
+      }
+    }
+    line("      ({} of {} below)", counted(stack.size() - shown, "start-up frame"),
+         fmt::join(modules, ", "));
+  }
+}
+
+void TextReport::write_caches() {
+  std::vector<const CacheRemainder*> rows;
+  size_t column = 5;
+  for (const CacheRemainder& cache : report_.caches) {
+    if (options_.all_caches || cache.remaining.objects != 0) {
+      rows.push_back(&cache);
+      column = std::max(column, display_width(cache.name));
+    }
+  }
+  if (rows.empty()) {
+    return;
+  }
+  const bool tracked = report_.target.track != "off" || report_.samples != 0;
+  text_ += '\n';
+  const std::string last = !tracked ? "" : report_.estimated ? "  BY STACK (EST.)" : "    BY STACK";
+  line("{}", painted("1", fmt::format("{:<{}} {:>8} {:>12} {:>14} {:>14} {:>14}{}", "CACHE", column,
+                                      "SIZE", "REMAINING", "BYTES", "ALLOCATED", "FREED", last)));
+  for (const CacheRemainder* cache : rows) {
+    std::string name = cache->name;
+    name.append(column - display_width(name), ' ');
+    const std::string size = cache->object_size == 0 ? "-" : std::to_string(cache->object_size);
+    const std::string explained =
+        tracked ? fmt::format(" {:>{}}", cache->explained.objects, report_.estimated ? 16 : 11)
+                : "";
+    line("{} {:>8} {:>12} {:>14} {:>14} {:>14}{}", name, size, cache->remaining.objects,
+         cache->remaining.bytes, cache->allocations_total, cache->frees_total, explained);
+  }
+  write_explained();
+}
+
+void TextReport::write_explained() {
+  const bool tracked = report_.target.track != "off" || report_.samples != 0;
+  if (!tracked || report_.unchecked.objects == 0) {
+    return;
+  }
+  const uint64_t all = report_.unchecked.objects;
+  const uint64_t known = report_.explained.objects;
+  if (report_.estimated) {
+    line("Stacks stand for about {} of {} (from {}).", known, counted(all, "object"),
+         counted(report_.samples, "sample"));
+  } else {
+    const double share = 100 * static_cast<double>(std::min(known, all)) / static_cast<double>(all);
+    line("Stacks are known for {} of {} ({}%), which asked for {}.", known, counted(all, "object"),
+         known >= all ? "100" : fmt::format("{:.1f}", std::min(share, 99.9)),
+         bytes_text(report_.explained.bytes));
+  }
+}
+
+void TextReport::write_hints() {
+  std::vector<std::string> hints;
+  if (report_.unchecked.objects != 0 && report_.target.track != "all") {
+    hints.push_back(
+        report_.target.track == "off"
+            ? "To see who allocated these objects, set SLABSCOPE_TRACK=all or use: "
+              "slabscope run --track all -- COMMAND"
+            : "For exact counts by stack, set SLABSCOPE_TRACK=all or use: slabscope run "
+              "--track all -- COMMAND");
+  }
+  if (report_.dropped_stacks != 0 || report_.dropped_objects != 0) {
+    hints.push_back(fmt::format("Incomplete: {} and {} were dropped because a table was full.",
+                                counted(report_.dropped_stacks, "stack"),
+                                counted(report_.dropped_objects, "tracked object")));
+  }
+  if (report_.dropped_modules != 0) {
+    hints.push_back(fmt::format("{} not recorded, so some frames have no names.",
+                                report_.dropped_modules == 1
+                                    ? std::string("1 module was")
+                                    : fmt::format("{} modules were", report_.dropped_modules)));
+  }
+  for (const std::string& module : report_.modules_without_lines) {
+    hints.push_back(fmt::format(
+        "No line numbers for {}: build it with -g, or install its debug symbols.", module));
+    if (&module - report_.modules_without_lines.data() == 2) {
+      break;
+    }
+  }
+  if (!hints.empty()) {
+    text_ += '\n';
+  }
+  for (const std::string& hint : hints) {
+    line("{}", hint);
+  }
+}
+
+}  // namespace
+
+std::string report_text(const LeakReport& report, const ReportOptions& options) {
+  return TextReport(report, options).write();
+}
+
+}  // namespace slabscope
