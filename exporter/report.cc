@@ -85,45 +85,6 @@ Groups group_stacks(const Snapshot& snapshot) {
   return groups;
 }
 
-std::string kind_name(abi::CacheKind kind) {
-  switch (kind) {
-    case abi::CacheKind::kMalloc:
-      return "malloc";
-    case abi::CacheKind::kLarge:
-      return "large";
-    case abi::CacheKind::kObject:
-      return "object";
-    case abi::CacheKind::kGroupChild:
-      return "group_child";
-    case abi::CacheKind::kNone:
-      break;
-  }
-  return "unknown";
-}
-
-ReportTarget target_of(const TargetInfo& info) {
-  ReportTarget target;
-  target.pid = info.pid;
-  target.parent_pid = info.parent_pid;
-  target.uid = info.uid;
-  target.comm = printable_utf8(info.comm);
-  target.app = printable_utf8(info.app);
-  target.exe = printable_utf8(info.exe);
-  target.state = to_string(info.state);
-  target.track = to_string(info.track_mode);
-  target.sample_interval = info.track_mode == abi::TrackMode::kOff ? 0 : info.sample_interval;
-  target.shim_version = printable_utf8(info.shim_version);
-  target.path = printable_utf8(info.path);
-  target.start_realtime_ns = info.start_realtime_ns;
-  const bool running = info.state == TargetState::kRunning;
-  const uint64_t end = running ? info.read_monotonic_ns : info.end_monotonic_ns;
-  if (end > info.start_monotonic_ns) {
-    target.ran_ns = end - info.start_monotonic_ns;
-    target.end_realtime_ns = running ? 0 : info.start_realtime_ns + target.ran_ns;
-  }
-  return target;
-}
-
 std::string reachability_of(TargetState state) {
   switch (state) {
     case TargetState::kRunning:
@@ -142,18 +103,11 @@ void add_caches(const Snapshot& snapshot, LeakReport& report) {
     if (!cache.ever_used()) {
       continue;
     }
-    CacheRemainder row;
-    row.name = printable_utf8(cache.name);
-    row.kind = kind_name(cache.kind);
-    row.object_size = cache.object_size;
-    row.remaining = {cache.active_objects(), cache.active_bytes()};
-    row.allocations_total = cache.allocations;
-    row.frees_total = cache.frees;
-    row.peak_objects = std::max(cache.stats.peak_active_objects, row.remaining.objects);
-    report.unchecked.objects =
-        Cache::saturating_sum(report.unchecked.objects, row.remaining.objects);
-    report.unchecked.bytes = Cache::saturating_sum(report.unchecked.bytes, row.remaining.bytes);
-    report.caches.push_back(std::move(row));
+    const CacheRemainder row{cache, {}};
+    const ObjectTotals left = row.remaining();
+    report.unchecked.objects = Cache::saturating_sum(report.unchecked.objects, left.objects);
+    report.unchecked.bytes = Cache::saturating_sum(report.unchecked.bytes, left.bytes);
+    report.caches.push_back(row);
   }
 }
 
@@ -165,12 +119,9 @@ void explain_caches(const Snapshot& snapshot, LeakReport& report) {
     sums[object.cache].first += weight;
     sums[object.cache].second += weight * static_cast<double>(object.size);
   }
-  size_t row = 0;
-  for (const Cache& cache : snapshot.caches) {
-    if (cache.ever_used()) {
-      const auto& [objects, bytes] = sums[cache.id];
-      report.caches[row++].explained = {rounded(objects), rounded(bytes)};
-    }
+  for (CacheRemainder& row : report.caches) {
+    const auto& [objects, bytes] = sums[row.cache.id];
+    row.explained = {rounded(objects), rounded(bytes)};
   }
 }
 
@@ -283,8 +234,9 @@ void find_modules_without_lines(LeakReport& report) {
 LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
                         const ReportOptions& options) {
   LeakReport report;
-  report.target = target_of(snapshot.target);
+  report.target = snapshot.target;
   report.reachability = reachability_of(snapshot.target.state);
+  report.estimated = snapshot.target.track_mode == abi::TrackMode::kSampled;
   report.dropped_objects = snapshot.counters.dropped_objects;
   report.dropped_stacks = snapshot.counters.dropped_stacks;
   report.dropped_modules = snapshot.counters.dropped_modules;
@@ -296,8 +248,9 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
   find_modules_without_lines(report);
   std::stable_sort(report.caches.begin(), report.caches.end(),
                    [](const CacheRemainder& a, const CacheRemainder& b) {
-                     return std::tie(a.remaining.bytes, a.remaining.objects) >
-                            std::tie(b.remaining.bytes, b.remaining.objects);
+                     const ObjectTotals x = a.remaining();
+                     const ObjectTotals y = b.remaining();
+                     return std::tie(x.bytes, x.objects) > std::tie(y.bytes, y.objects);
                    });
   return report;
 }

@@ -46,16 +46,12 @@ struct ObjectTotals {
   bool operator==(const ObjectTotals&) const = default;
 };
 
-// One cache that was ever used. `remaining` is exact; `explained` is what stacks account for.
+// One cache that was ever used. What remains is exact; `explained` is what stacks account for.
 struct CacheRemainder {
-  std::string name;
-  std::string kind;          // malloc | large | object | group_child
-  uint32_t object_size = 0;  // 0: sizes differ
-  ObjectTotals remaining;    // bytes of the slots: objects * object_size, live bytes if large
-  ObjectTotals explained;    // requested bytes; estimated unless tracking was "all"
-  uint64_t allocations_total = 0;
-  uint64_t frees_total = 0;
-  uint64_t peak_objects = 0;
+  Cache cache;
+  ObjectTotals explained;  // requested bytes; estimated unless tracking was "all"
+
+  ObjectTotals remaining() const { return {cache.active_objects(), cache.active_bytes()}; }
 };
 
 struct LeakEntry {
@@ -70,25 +66,8 @@ struct LeakEntry {
   std::vector<SymbolFrame> stack;   // innermost first; inline frames are frames of their own
 };
 
-struct ReportTarget {
-  uint32_t pid = 0;
-  uint32_t parent_pid = 0;
-  uint32_t uid = 0;
-  std::string comm;
-  std::string app;
-  std::string exe;
-  std::string state;  // running | exited | died | replaced
-  std::string track;  // off | sampled | all
-  uint64_t sample_interval = 0;
-  uint64_t start_realtime_ns = 0;
-  uint64_t end_realtime_ns = 0;  // 0: running, or died without telling when
-  uint64_t ran_ns = 0;           // until its end, or until the snapshot if it runs; 0 unknown
-  std::string shim_version;
-  std::string path;  // of the scope file
-};
-
 struct LeakReport {
-  ReportTarget target;
+  TargetInfo target;
   std::string reachability;            // "checked" or "not checked: REASON"
   ObjectTotals unchecked;              // the sum over `caches`, exact
   ObjectTotals explained;              // the sum over all entries, also those below min_bytes

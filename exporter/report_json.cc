@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "exporter/json.h"
 #include "exporter/report.h"
 
 namespace slabscope {
@@ -11,46 +12,28 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double seconds(uint64_t ns) {
-  return static_cast<double>(ns) / 1e9;
-}
-
-Json optional_seconds(uint64_t ns) {
-  return ns == 0 ? Json(nullptr) : Json(seconds(ns));
-}
-
 Json totals_json(const ObjectTotals& totals) {
   return {{"objects", totals.objects}, {"bytes", totals.bytes}};
 }
 
-Json target_json(const ReportTarget& target) {
-  return {{"pid", target.pid},
-          {"parent_pid", target.parent_pid},
-          {"uid", target.uid},
-          {"comm", target.comm},
-          {"app", target.app},
-          {"exe", target.exe},
-          {"state", target.state},
-          {"start_time_seconds", optional_seconds(target.start_realtime_ns)},
-          {"end_time_seconds", optional_seconds(target.end_realtime_ns)},
-          {"run_time_seconds", optional_seconds(target.ran_ns)},
-          {"track", target.track},
-          {"sample_interval_bytes", target.sample_interval},
-          {"shim_version", target.shim_version},
-          {"file", target.path}};
+// The target as every command prints it, and when it ended.
+Json ended_target_json(const TargetInfo& target) {
+  Json json = target_json(target);
+  const std::optional<uint64_t> lifetime = lifetime_ns(target);
+  if (target.state == TargetState::kRunning || !lifetime.has_value()) {
+    json["end_time_seconds"] = nullptr;
+  } else {
+    json["end_time_seconds"] =
+        static_cast<double>((target.start_realtime_ns + *lifetime) / 1000) / 1e6;
+  }
+  return json;
 }
 
-Json cache_json(const CacheRemainder& cache) {
-  return {{"name", cache.name},
-          {"kind", cache.kind},
-          {"object_size_bytes", cache.object_size},
-          {"active_objects", cache.remaining.objects},
-          {"active_bytes", cache.remaining.bytes},
-          {"allocations_total", cache.allocations_total},
-          {"frees_total", cache.frees_total},
-          {"peak_active_objects", cache.peak_objects},
-          {"stack_objects", cache.explained.objects},
-          {"stack_bytes", cache.explained.bytes}};
+Json remainder_json(const CacheRemainder& row) {
+  Json json = cache_json(row.cache);
+  json["stack_objects"] = row.explained.objects;
+  json["stack_bytes"] = row.explained.bytes;
+  return json;
 }
 
 Json frame_json(const SymbolFrame& frame) {
@@ -74,7 +57,7 @@ Json leak_json(const LeakEntry& entry) {
 std::string report_json(const LeakReport& report) {
   Json caches = Json::array();
   for (const CacheRemainder& cache : report.caches) {
-    caches.push_back(cache_json(cache));
+    caches.push_back(remainder_json(cache));
   }
   Json leaks = Json::array();
   for (const LeakEntry& entry : report.leaks) {
@@ -82,7 +65,7 @@ std::string report_json(const LeakReport& report) {
   }
   const ObjectTotals none;
   const Json root = {{"schema", 1},
-                     {"target", target_json(report.target)},
+                     {"target", ended_target_json(report.target)},
                      {"reachability", report.reachability},
                      {"totals",
                       {{"definite", totals_json(none)},
@@ -98,7 +81,7 @@ std::string report_json(const LeakReport& report) {
                        {"modules", report.dropped_modules}}},
                      {"caches", std::move(caches)},
                      {"leaks", std::move(leaks)}};
-  return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return dump(root);
 }
 
 }  // namespace slabscope

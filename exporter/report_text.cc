@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <ctime>
 #include <iterator>
+#include <optional>
 #include <string_view>
 
 #include "exporter/function_name.h"
@@ -48,6 +49,9 @@ class TextReport {
   void write_explained();
   void write_hints();
   std::string place_of(const SymbolFrame& frame) const;
+  bool tracked() const {
+    return report_.target.track_mode != abi::TrackMode::kOff || report_.samples != 0;
+  }
   std::string target_hint() const {
     return options_.target_hint.empty() ? "TARGET" : options_.target_hint;
   }
@@ -112,10 +116,10 @@ std::string TextReport::write() {
 }
 
 void TextReport::write_headline() {
-  const ReportTarget& target = report_.target;
-  const std::string who = fmt::format("{} (pid {})", target.comm, target.pid);
+  const TargetInfo& target = report_.target;
+  const std::string who = fmt::format("{} (pid {})", printable_utf8(target.comm), target.pid);
   if (report_.unchecked.objects == 0) {
-    line("{}", painted("1;32", fmt::format("{}: nothing is still allocated", who)));
+    line("{}", painted("1;32", who + ": nothing is still allocated"));
     return;
   }
   line("{}", painted("1", fmt::format("{}: {} still allocated, {}", who,
@@ -123,38 +127,51 @@ void TextReport::write_headline() {
                                       bytes_text(report_.unchecked.bytes))));
 }
 
+std::string_view state_text(TargetState state) {
+  switch (state) {
+    case TargetState::kRunning:
+      return "running";
+    case TargetState::kExited:
+      return "exited";
+    case TargetState::kDied:
+      return "died without an orderly end (SIGKILL, _exit, abort or a crash)";
+    case TargetState::kReplaced:
+      return "was replaced by another program (exec)";
+  }
+  return "unknown";
+}
+
+std::string tracking_text(const TargetInfo& target) {
+  switch (target.track_mode) {
+    case abi::TrackMode::kAll:
+      return "all: every count below is exact";
+    case abi::TrackMode::kSampled:
+      return fmt::format(
+          "sampled, a stack every {} bytes: counts by cache are exact, counts by stack are "
+          "estimates",
+          target.sample_interval);
+    case abi::TrackMode::kOff:
+      break;
+  }
+  return "off: counts by cache are exact, stacks were not recorded";
+}
+
 void TextReport::write_process() {
-  const ReportTarget& target = report_.target;
+  const TargetInfo& target = report_.target;
+  const bool running = target.state == TargetState::kRunning;
+  const std::optional<uint64_t> lifetime = lifetime_ns(target);
   if (!target.exe.empty()) {
-    line("  program   {}", target.exe);
+    line("  program   {}", printable_utf8(target.exe));
   }
-  std::string state = target.state;
-  if (target.state == "exited") {
-    state = "exited in an orderly way";
-  } else if (target.state == "died") {
-    state = "died without an orderly end (SIGKILL, _exit, abort or a crash)";
-  } else if (target.state == "replaced") {
-    state = "was replaced by another program (exec)";
-  }
-  const std::string ran = target.ran_ns == 0 ? "" : ", after " + duration_text(target.ran_ns);
-  line("  state     {}{}", state,
-       target.state == "running" && !ran.empty() ? ", for " + duration_text(target.ran_ns) : ran);
+  line("  state     {}{}", state_text(target.state),
+       !lifetime.has_value() ? "" : (running ? " for " : " after ") + duration_text(*lifetime));
   if (target.start_realtime_ns != 0) {
     line("  started   {}", date_text(target.start_realtime_ns));
   }
-  if (target.end_realtime_ns != 0) {
-    line("  ended     {}", date_text(target.end_realtime_ns));
+  if (!running && lifetime.has_value()) {
+    line("  ended     {}", date_text(target.start_realtime_ns + *lifetime));
   }
-  if (target.track == "all") {
-    line("  tracking  all: every count below is exact");
-  } else if (target.track == "sampled") {
-    line(
-        "  tracking  sampled, one stack per {} bytes: counts by cache are exact, counts by stack "
-        "are estimates",
-        target.sample_interval);
-  } else {
-    line("  tracking  off: counts by cache are exact, stacks were not recorded");
-  }
+  line("  tracking  {}", tracking_text(target));
 }
 
 void TextReport::write_meaning() {
@@ -165,7 +182,7 @@ void TextReport::write_meaning() {
   if (report_.reachability == "checked") {
     return;
   }
-  const bool running = report_.target.state == "running";
+  const bool running = report_.target.state == TargetState::kRunning;
   line("These objects {}. Not every one is a leak: a pointer to it may",
        running ? "are allocated now" : "were still allocated at the end");
   line("still have been in use. (Reachability {}.)", report_.reachability);
@@ -286,36 +303,34 @@ void TextReport::write_stack(const std::vector<SymbolFrame>& stack) {
 void TextReport::write_caches() {
   std::vector<const CacheRemainder*> rows;
   size_t column = 5;
-  for (const CacheRemainder& cache : report_.caches) {
-    if (options_.all_caches || cache.remaining.objects != 0) {
-      rows.push_back(&cache);
-      column = std::max(column, display_width(cache.name));
+  for (const CacheRemainder& row : report_.caches) {
+    if (options_.all_caches || row.remaining().objects != 0) {
+      rows.push_back(&row);
+      column = std::max(column, display_width(row.cache.name));
     }
   }
   if (rows.empty()) {
     return;
   }
-  const bool tracked = report_.target.track != "off" || report_.samples != 0;
   text_ += '\n';
-  const std::string last = !tracked ? "" : report_.estimated ? "  BY STACK (EST.)" : "    BY STACK";
+  const std::string by_stack = report_.estimated ? "BY STACK (EST.)" : "BY STACK";
   line("{}", painted("1", fmt::format("{:<{}} {:>8} {:>12} {:>14} {:>14} {:>14}{}", "CACHE", column,
-                                      "SIZE", "REMAINING", "BYTES", "ALLOCATED", "FREED", last)));
-  for (const CacheRemainder* cache : rows) {
-    std::string name = cache->name;
+                                      "SIZE", "REMAINING", "BYTES", "ALLOCATED", "FREED",
+                                      tracked() ? fmt::format(" {:>15}", by_stack) : "")));
+  for (const CacheRemainder* row : rows) {
+    const Cache& cache = row->cache;
+    std::string name = cache.name;
     name.append(column - display_width(name), ' ');
-    const std::string size = cache->object_size == 0 ? "-" : std::to_string(cache->object_size);
-    const std::string explained =
-        tracked ? fmt::format(" {:>{}}", cache->explained.objects, report_.estimated ? 16 : 11)
-                : "";
-    line("{} {:>8} {:>12} {:>14} {:>14} {:>14}{}", name, size, cache->remaining.objects,
-         cache->remaining.bytes, cache->allocations_total, cache->frees_total, explained);
+    const std::string size = cache.object_size == 0 ? "-" : std::to_string(cache.object_size);
+    line("{} {:>8} {:>12} {:>14} {:>14} {:>14}{}", name, size, row->remaining().objects,
+         row->remaining().bytes, cache.allocations, cache.frees,
+         tracked() ? fmt::format(" {:>15}", row->explained.objects) : "");
   }
   write_explained();
 }
 
 void TextReport::write_explained() {
-  const bool tracked = report_.target.track != "off" || report_.samples != 0;
-  if (!tracked || report_.unchecked.objects == 0) {
+  if (!tracked() || report_.unchecked.objects == 0) {
     return;
   }
   const uint64_t all = report_.unchecked.objects;
@@ -333,9 +348,9 @@ void TextReport::write_explained() {
 
 void TextReport::write_hints() {
   std::vector<std::string> hints;
-  if (report_.unchecked.objects != 0 && report_.target.track != "all") {
+  if (report_.unchecked.objects != 0 && report_.target.track_mode != abi::TrackMode::kAll) {
     hints.push_back(
-        report_.target.track == "off"
+        report_.target.track_mode == abi::TrackMode::kOff
             ? "To see who allocated these objects, set SLABSCOPE_TRACK=all or use: "
               "slabscope run --track all -- COMMAND"
             : "For exact counts by stack, set SLABSCOPE_TRACK=all or use: slabscope run "
