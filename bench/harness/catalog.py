@@ -71,6 +71,7 @@ SYNTHETIC = (
     synthetic("calloc-small", "zeroed blocks of 16 to 2048 bytes", "calloc_sizes"),
     synthetic("calloc-large", "zeroed blocks of 64 KiB to 1 MiB",
               "calloc_sizes", "--min", "65536", "--max", "1048576", "--ops", "6000"),
+    synthetic("aligned", "blocks on boundaries of 32, 64, 128 and 4096 bytes", "aligned"),
     synthetic("containers", "maps, strings and vectors of the standard library", "containers"),
     synthetic("server", "threads that inherit tables of live blocks (after Larson)", "server"),
     synthetic("handoff", "one thread allocates, another frees", "handoff"),
@@ -80,6 +81,7 @@ SYNTHETIC = (
     synthetic("exec-100", "100 runs of /bin/true", "processes"),
     synthetic("fragmentation", "90 % of 500 000 blocks freed at random, then idle",
               "fragmentation"),
+    synthetic("footprint", "16 MiB of one size, for two dozen sizes", "footprint"),
 )
 
 

@@ -95,10 +95,10 @@ class Table:
                        if (mean := self.geomean(peer, metric, group))}
                 for peer in self.peers}
 
-    def retained(self):
-        """Rows of (workload, peer, own figures) for workloads that report memory after a peak."""
-        return [(load.name, peer, own) for load in self.workloads for peer in self.peers
-                if "rss_tenth_kib" in (own := self.cells.get((load.name, peer), {}).get("own", {}))]
+    def own_rows(self, key):
+        """Rows of (peer, own figures) of the workload that reports key."""
+        return [(peer, own) for load in self.workloads for peer in self.peers
+                if key in (own := self.cells.get((load.name, peer), {}).get("own", {}))]
 
     def gate(self, peer="ours", against="glibc"):
         """One line for each workload where peer is too slow or too large."""

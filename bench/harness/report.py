@@ -45,12 +45,18 @@ def ratio_rows(table, metric):
 
 
 def retained_rows(table):
-    header = ["workload", "allocator", "at the peak", "a tenth left, idle", "nothing left, idle"]
-    rows = []
-    for name, peer, own in table.retained():
-        asked = own["requested_kib"]
-        rows.append([name, peer, *(f"{own[key] / asked:.2f}"
-                                   for key in ("rss_peak_kib", "rss_tenth_kib", "rss_none_kib"))])
+    header = ["fragmentation", "at the peak", "a tenth left, idle", "nothing left, idle"]
+    rows = [[peer, *(f"{own[key] / own['requested_kib']:.2f}"
+                     for key in ("rss_peak_kib", "rss_tenth_kib", "rss_none_kib"))]
+            for peer, own in table.own_rows("rss_tenth_kib")]
+    return header, rows
+
+
+def footprint_rows(table):
+    header = ["footprint", "mean", "worst", "worst size"]
+    rows = [[peer, f"{own['resident_permille_mean'] / 1000:.2f}",
+             f"{own['resident_permille_worst'] / 1000:.2f}", f"{own['worst_size']:.0f}"]
+            for peer, own in table.own_rows("resident_permille_mean")]
     return header, rows
 
 
@@ -78,10 +84,12 @@ def render(table, metrics, markdown):
     for metric in metrics:
         title = TITLES[metric].format(table.baseline)
         parts.append(f"{title}\n\n{layout(*ratio_rows(table, metric))}")
-    header, rows = retained_rows(table)
-    if rows:
-        parts.append("Resident memory over requested bytes, by what is left alive\n\n"
-                     + layout(header, rows))
+    for title, make in (("Resident memory over the bytes requested at the peak", retained_rows),
+                        ("Resident memory over requested bytes, filling with one size",
+                         footprint_rows)):
+        header, rows = make(table)
+        if rows:
+            parts.append(f"{title}\n\n{layout(header, rows)}")
     return "\n\n".join(parts)
 
 
