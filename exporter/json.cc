@@ -63,6 +63,11 @@ double seconds(uint64_t nanoseconds) {
   return static_cast<double>(nanoseconds / 1000) / 1e6;
 }
 
+// The metric's name without its prefix.
+std::string key(std::string name, std::string_view kind) {
+  return kind == "counter" ? name + "_total" : name;
+}
+
 }  // namespace
 
 Json target_json(const TargetInfo& target) {
@@ -73,9 +78,11 @@ Json target_json(const TargetInfo& target) {
   json["app"] = target.app;
   json["exe"] = printable_utf8(target.exe);
   json["start_time_seconds"] = seconds(target.start_realtime_ns);
-  json["uptime_seconds"] = seconds(Cache::clamped_difference(
-      target.state == TargetState::kRunning ? target.read_monotonic_ns : target.end_monotonic_ns,
-      target.start_monotonic_ns));
+  if (const std::optional<uint64_t> lifetime = lifetime_ns(target)) {
+    json["lifetime_seconds"] = seconds(*lifetime);
+  } else {
+    json["lifetime_seconds"] = nullptr;
+  }
   json["parent_pid"] = target.parent_pid;
   json["uid"] = target.uid;
   json["track"] = to_string(target.track_mode);
@@ -120,7 +127,7 @@ Json process_json(const Snapshot& snapshot) {
   json["free_bytes"] = {
       {"thread", free.thread}, {"partial", free.partial}, {"tail", free.tail}, {"runs", free.runs}};
   json["threads"] = live_threads(snapshot);
-#define COUNTER(name, kind, unit, level, help) json[#name] = snapshot.counters.name;
+#define COUNTER(name, kind, unit, level, help) json[key(#name, #kind)] = snapshot.counters.name;
 #include "diag/abi/counters.def"
 #undef COUNTER
   return json;

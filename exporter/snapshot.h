@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +87,16 @@ struct TargetInfo {
   uint64_t window_bytes = 0;
   uint64_t read_monotonic_ns = 0;  // CLOCK_MONOTONIC when this snapshot was taken
 };
+
+// How long the process has run, or ran; nothing if it died without saying when.
+inline std::optional<uint64_t> lifetime_ns(const TargetInfo& target) {
+  const bool running = target.state == TargetState::kRunning;
+  const uint64_t end = running ? target.read_monotonic_ns : target.end_monotonic_ns;
+  if (end == 0) {
+    return std::nullopt;
+  }
+  return end > target.start_monotonic_ns ? end - target.start_monotonic_ns : 0;
+}
 
 struct Cache {
   uint32_t id = 0;

@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <memory>
 #include <set>
+#include <system_error>
 #include <tuple>
 
 #include "exporter/attach.h"
@@ -24,6 +26,10 @@ constexpr std::string_view kSuffix = ".scope";
 std::vector<std::string> names_in(const std::string& directory) {
   std::vector<std::string> names;
   const std::unique_ptr<DIR, int (*)(DIR*)> handle(opendir(directory.c_str()), closedir);
+  if (!handle && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+    // Our own trouble: without this, every process would look as if it had gone.
+    throw std::system_error(errno, std::generic_category(), directory);
+  }
   if (handle) {
     while (const dirent* entry = readdir(handle.get())) {
       names.emplace_back(entry->d_name);

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+
+#include <CLI/App.hpp>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <ostream>
+
+#include "exporter/attach.h"
+#include "exporter/commands/commands.h"
+#include "exporter/json.h"
+#include "exporter/prometheus.h"
+#include "exporter/table.h"
+#include "exporter/targets.h"
+#include "exporter/text.h"
+
+namespace slabscope {
+namespace {
+
+constexpr const char* kHelp = R"(
+One row a cache: the objects of one size (or of one kind) and the slabs they lie in.
+Without TARGET: every running process, one section each.
+
+  ACTIVE   objects in use        OBJECTS  room in its slabs     USE  the part in use
+  BYTES    bytes in use          SIZE     of one object         SLABS  slabs owned
+  ALLOCS   ever allocated        FREES    ever freed            SLOW   past the thread's list
+
+Examples:
+  slabscope caches                     all running processes
+  slabscope caches nginx --sort allocs
+  slabscope caches 4711 --json | jq '.caches[] | {name, active_objects}'
+)";
+
+struct CachesOptions {
+  std::string target;
+  std::string sort = "bytes";
+  bool json = false;
+  bool bytes = false;
+  bool all = false;
+  bool once = false;
+};
+
+using SortKey = uint64_t (*)(const Cache&);
+
+struct NamedKey {
+  const char* name;
+  SortKey key;  // largest first; null: by name
+};
+
+constexpr NamedKey kSortKeys[] = {
+    {"bytes", [](const Cache& cache) { return cache.active_bytes(); }},
+    {"active", [](const Cache& cache) { return cache.active_objects(); }},
+    {"objects", [](const Cache& cache) { return cache.objects(); }},
+    {"slabs", [](const Cache& cache) { return cache.stats.slabs; }},
+    {"size", [](const Cache& cache) { return uint64_t{cache.object_size}; }},
+    {"allocs", [](const Cache& cache) { return cache.allocations; }},
+    {"frees", [](const Cache& cache) { return cache.frees; }},
+    {"slow", [](const Cache& cache) { return cache.stats.slow_allocations; }},
+    {"peak", [](const Cache& cache) { return cache.stats.peak_active_objects; }},
+    {"name", nullptr},
+};
+
+std::vector<std::string> sort_names() {
+  std::vector<std::string> names;
+  for (const NamedKey& key : kSortKeys) {
+    names.emplace_back(key.name);
+  }
+  return names;
+}
+
+void sort_caches(std::vector<Cache>& caches, const std::string& by) {
+  const auto* found = std::find_if(std::begin(kSortKeys), std::end(kSortKeys),
+                                   [&](const NamedKey& key) { return by == key.name; });
+  const SortKey key = found == std::end(kSortKeys) ? nullptr : found->key;
+  std::stable_sort(caches.begin(), caches.end(), [&](const Cache& a, const Cache& b) {
+    return key == nullptr ? a.name < b.name : key(a) > key(b);
+  });
+}
+
+std::string percent(uint64_t part, uint64_t whole) {
+  if (whole == 0) {
+    return "-";
+  }
+  const double ratio = static_cast<double>(part) / static_cast<double>(whole);
+  return std::to_string(static_cast<int>(std::min(ratio, 1.0) * 100)) + "%";
+}
+
+void print_snapshot(Snapshot snapshot, const CachesOptions& options, CommandContext& context) {
+  const auto size = [&](uint64_t bytes) {
+    return options.bytes ? std::to_string(bytes) : human_bytes(bytes);
+  };
+  const TargetInfo& target = snapshot.target;
+  const FreeBytes free = free_bytes(snapshot);
+  context.out << target.comm << " (" << target.pid << ", " << to_string(target.state)
+              << "): " << size(active_bytes(snapshot)) << " in use; free: " << size(free.thread)
+              << " with threads, " << size(free.partial) << " in slabs, " << size(free.runs)
+              << " in pages; " << live_threads(snapshot) << " threads\n";
+  sort_caches(snapshot.caches, options.sort);
+  Table table({{"CACHE", Align::kLeft},
+               {"ACTIVE"},
+               {"OBJECTS"},
+               {"USE"},
+               {"BYTES"},
+               {"SIZE"},
+               {"SLABS"},
+               {"ALLOCS"},
+               {"FREES"},
+               {"SLOW"}});
+  for (const Cache& cache : snapshot.caches) {
+    if (!cache.ever_used() && !options.all) {
+      continue;
+    }
+    const bool large = cache.kind == abi::CacheKind::kLarge;
+    table.add_row({cache.name, std::to_string(cache.active_objects()),
+                   large ? "-" : std::to_string(cache.objects()),
+                   large ? "-" : percent(cache.active_objects(), cache.objects()),
+                   size(cache.active_bytes()), large ? "-" : size(cache.object_size),
+                   large ? "-" : std::to_string(cache.stats.slabs),
+                   std::to_string(cache.allocations), std::to_string(cache.frees),
+                   std::to_string(cache.stats.slow_allocations)});
+  }
+  table.print(context.out, isatty(STDOUT_FILENO) != 0 ? Color::kTerminal : Color::kNever);
+}
+
+void show_one(const CachesOptions& options, CommandContext& context) {
+  const Result<TargetInfo> target = resolve_target(options.target);
+  if (!target) {
+    fail(context, target.failure());
+    return;
+  }
+  Result<Snapshot> snapshot = attach(target->path);
+  if (!snapshot) {
+    fail(context, snapshot.failure());
+    return;
+  }
+  snapshot->target.state = target->state;
+  if (options.json) {
+    context.out << dump(snapshot_json(*snapshot));
+  } else {
+    print_snapshot(std::move(*snapshot), options, context);
+  }
+}
+
+void show_all(const CachesOptions& options, CommandContext& context) {
+  nlohmann::ordered_json json = {{"schema", 1}, {"targets", nlohmann::ordered_json::array()}};
+  bool first = true;
+  for (const FoundTarget& found : find_targets()) {
+    if (!found.info || found.info->state != TargetState::kRunning) {
+      continue;
+    }
+    Result<Snapshot> snapshot = attach(found.path);
+    if (!snapshot) {
+      continue;
+    }
+    if (options.json) {
+      json["targets"].push_back(snapshot_json(*snapshot));
+    } else {
+      context.out << (first ? "" : "\n");
+      print_snapshot(std::move(*snapshot), options, context);
+    }
+    first = false;
+  }
+  if (options.json) {
+    context.out << dump(json);
+  } else if (first) {
+    fail(context, kExitTarget,
+         "no process runs under slabscope; start one with `slabscope run -- PROGRAM`, or name a "
+         "dead one (`slabscope ps`)");
+  }
+}
+
+}  // namespace
+
+void add_caches(CLI::App& app, CommandContext& context) {
+  auto* command = app.add_subcommand("caches", "What the caches of a process hold now");
+  command->footer(kHelp);
+  auto options = std::make_shared<CachesOptions>();
+  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name");
+  command->add_option("-s,--sort", options->sort, "Largest first by this; `name`: alphabetically")
+      ->check(CLI::IsMember(sort_names()))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print one JSON object instead of a table");
+  command->add_flag("-b,--bytes", options->bytes, "Exact sizes in bytes");
+  command->add_flag("-a,--all", options->all, "Also caches that were never used");
+  command->add_flag("--once", options->once, "Print once and end (the default)");
+  command->callback([options, &context] {
+    if (options->target.empty()) {
+      show_all(*options, context);
+    } else {
+      show_one(*options, context);
+    }
+  });
+}
+
+}  // namespace slabscope

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+
+#include <CLI/App.hpp>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <ostream>
+
+#include "exporter/attach.h"
+#include "exporter/child.h"
+#include "exporter/commands/commands.h"
+#include "exporter/http.h"
+#include "exporter/listen_address.h"
+#include "exporter/report.h"
+#include "exporter/scraper.h"
+#include "exporter/shim.h"
+#include "exporter/targets.h"
+#include "exporter/text.h"
+
+namespace slabscope {
+namespace {
+
+constexpr const char* kHelp = R"(
+Runs PROGRAM with libslabscope.so as its malloc, and reports what it had not freed when it ended.
+What slabscope says goes to stderr or to the --report file; PROGRAM's output stays its own.
+
+The exit code is PROGRAM's own, 128+N if signal N killed it, 23 with --fail-on-leak when something
+remained (and PROGRAM itself succeeded), 126 or 127 if it cannot be run, 125 for our own trouble.
+
+Examples:
+  slabscope run -- ./server --port 8080
+  slabscope run --listen 127.0.0.1:9464 -- ./server     then: curl localhost:9464/metrics
+  slabscope run --fail-on-leak --min-bytes 1024 -- ./unit_tests
+  slabscope run --report leaks.json --format json -- ./server
+  slabscope run --track sampled -- ./server             nearly free; stacks of a sample only
+)";
+
+struct RunOptions {
+  std::vector<std::string> command;
+  std::string listen;
+  std::string track = "all";
+  std::string report_file;
+  std::string format = "text";
+  bool fail_on_leak = false;
+  uint64_t min_bytes = 0;
+  std::string app;
+};
+
+std::string check_track(const std::string& text) {
+  constexpr std::string_view kSampled = "sampled:";
+  const bool sized = text.starts_with(kSampled) && text.size() > kSampled.size() &&
+                     text.find_first_not_of("0123456789", kSampled.size()) == std::string::npos;
+  return sized || text == "all" || text == "sampled" || text == "off"
+             ? ""
+             : "'" + text + "' is none of all, sampled, sampled:BYTES, off";
+}
+
+uint64_t realtime_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+std::vector<std::string> child_environment(const RunOptions& options, const std::string& shim) {
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    environment.emplace_back(*entry);
+  }
+  std::vector<std::pair<std::string, std::string>> settings = {{"SLABSCOPE_TRACK", options.track}};
+  if (std::getenv("SLABSCOPE_REPORT") == nullptr) {
+    settings.emplace_back("SLABSCOPE_REPORT", "off");  // we report, and with names
+  }
+  if (!options.app.empty()) {
+    settings.emplace_back("SLABSCOPE_APP", options.app);
+  }
+  return preload_environment(std::move(environment), shim, settings);
+}
+
+// The metrics server of --listen, with the scraper that feeds it.
+struct Metrics {
+  Scraper scraper{[] {
+    ScraperOptions options;
+    options.reaping = Reaping::kOff;  // the report wants the file
+    return options;
+  }()};
+  HttpServer server{scraper};
+};
+
+// Nothing when the address is unusable; the context then knows.
+std::unique_ptr<Metrics> bind_metrics(const std::string& listen, CommandContext& context) {
+  const Result<ListenAddress> wanted = parse_listen_address(listen);
+  auto metrics = std::make_unique<Metrics>();
+  const Result<ListenAddress> bound =
+      wanted ? metrics->server.bind(*wanted) : Result<ListenAddress>(wanted.failure());
+  if (!bound) {
+    fail(context, kExitUsage, bound.failure().message);
+    return nullptr;
+  }
+  context.err << "slabscope: listening on " << url_of(*bound) << std::endl;
+  return metrics;
+}
+
+bool write_report(const std::string& text, const RunOptions& options, CommandContext& context) {
+  if (options.report_file.empty()) {
+    context.err << text << std::flush;
+    return true;
+  }
+  std::ofstream file(options.report_file, std::ios::binary | std::ios::trunc);
+  file << text << std::flush;
+  if (!file) {
+    fail(context, kExitFailure,
+         "cannot write the report to " + printable_utf8(options.report_file) + ": " +
+             std::strerror(errno));
+  }
+  return file.good();
+}
+
+bool something_remained(const LeakReport& report, const RunOptions& options) {
+  return report.unchecked.objects != 0 && report.unchecked.bytes >= options.min_bytes;
+}
+
+// Reports on the child's scope file and returns the exit code of `run`.
+int report(pid_t child, uint64_t started_ns, int child_code, const RunOptions& options,
+           CommandContext& context) {
+  const Result<TargetInfo> target = newest_of_pid(static_cast<uint32_t>(child), started_ns);
+  if (!target) {
+    context.err
+        << "slabscope: " << printable_utf8(options.command.front())
+        << " left no scope file, so there is nothing to report: it may be statically linked "
+           "or set-uid, or no directory for the file is writable (see SLABSCOPE_DIR)"
+        << std::endl;
+    return child_code;
+  }
+  const Result<Snapshot> snapshot = attach(target->path, Include::kEverything);
+  if (!snapshot) {
+    context.err << "slabscope: no report: " << snapshot.failure().message << std::endl;
+    return child_code;
+  }
+  ReportOptions how;
+  how.min_bytes = options.min_bytes;
+  how.color = options.report_file.empty() && isatty(STDERR_FILENO) != 0;
+  how.target_hint = std::to_string(child);
+  Symbolizer symbolizer;
+  const LeakReport leaks = build_report(*snapshot, symbolizer, how);
+  const std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
+  if (!write_report(text, options, context)) {
+    return child_code == kExitOk ? kExitFailure : child_code;
+  }
+  const bool leaked = options.fail_on_leak && child_code == kExitOk;
+  return leaked && something_remained(leaks, options) ? kExitLeaksInRun : child_code;
+}
+
+void run(const RunOptions& options, CommandContext& context) {
+  const std::optional<std::string> shim = find_shim();
+  if (!shim) {
+    fail(context, kExitFailure,
+         "libslabscope.so is neither beside slabscope nor in its lib directory; set SLABSCOPE_LIB "
+         "to its path");
+    return;
+  }
+  const SignalDispositions dispositions = take_dispositions();
+  const BlockedSignals signals({SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD});
+  std::unique_ptr<Metrics> metrics;
+  if (!options.listen.empty() && !(metrics = bind_metrics(options.listen, context))) {
+    return;
+  }
+  const uint64_t started_ns = realtime_ns();
+  const auto child =
+      spawn({options.command, child_environment(options, *shim)}, signals, dispositions);
+  if (const auto* failure = std::get_if<ExecFailure>(&child)) {
+    const bool missing = failure->error == ENOENT || failure->error == ENOTDIR;
+    fail(context, missing ? kExitNoSuchCommand : kExitCannotExecute,
+         "cannot run '" + printable_utf8(options.command.front()) +
+             "': " + std::strerror(failure->error));
+    return;
+  }
+  if (metrics) {
+    metrics->server.start();
+  }
+  const pid_t pid = std::get<pid_t>(child);
+  const int code = wait_for(pid, signals);
+  if (metrics) {
+    metrics->server.stop();
+  }
+  context.exit_code = report(pid, started_ns, code, options, context);
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, CommandContext& context) {
+  auto* command = app.add_subcommand("run", "Run a program, report what it did not free");
+  command->footer(kHelp);
+  auto options = std::make_shared<RunOptions>();
+  // What follows PROGRAM is PROGRAM's, whatever it looks like.
+  command->positionals_at_end();
+  command->add_option("PROGRAM", options->command, "The program and its arguments")->required();
+  command->add_option("--listen", options->listen,
+                      "Serve metrics and a page at ADDRESS:PORT meanwhile; port 0: any free one");
+  command
+      ->add_option("--track", options->track,
+                   "Stacks of `all` allocations, `sampled[:BYTES]`, or `off`")
+      ->check(check_track)
+      ->envname("SLABSCOPE_TRACK")
+      ->capture_default_str();
+  command->add_option("--report", options->report_file, "Write the report to FILE, not to stderr");
+  command->add_option("--format", options->format, "Of the report: text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command->add_flag("--fail-on-leak", options->fail_on_leak,
+                    "Exit code 23 when something remained");
+  command->add_option("--min-bytes", options->min_bytes,
+                      "Leave out stacks below this, and do not fail for less");
+  command->add_option("--app", options->app, "Label `app` of the program's metrics");
+  command->callback([options, &context] { run(*options, context); });
+}
+
+}  // namespace slabscope
