@@ -3,13 +3,14 @@
 // ModuleTable: which files were mapped where and when, so that a stack can be named later.
 //
 //   start:  dl_iterate_phdr ─────────────► add ─► ModuleRecord + path in strings
-//   later:  note_stack(frames) ─► _dl_find_object(pc) ─► known?  ─► generation()
-//                                             │ no         └ another library at this address:
-//                                             └─► add         old record's unloaded_generation is set
+//   later:  note_stack(frames) ─► _dl_find_object(pc) ─► known? done
+//                                             │ no
+//                                             ▼
+//           add ─► overlaps an old one? ─► old.unloaded_generation = new.loaded_generation = ++generation
 //
 // Invariants
 //   1. A record never changes but for unloaded_generation; generations only grow.      (reuse test)
-//   2. What is compared is private (known_); the file's copy is written, never read.
+//   2. What is compared is private (start_, end_, token_); the file's copy is written, never read.
 // Locks: mutex_, tried, never waited for: a signal handler may interrupt its holder.  Who finds it
 // taken leaves the work to the next new stack.
 // Called from: preload's constructor (add_loaded), and with each *new* stack, no lock held.
@@ -55,7 +56,7 @@ class ModuleTable {
   // Records the modules of these return addresses that are not known yet.
   void note_stack(const uintptr_t* frames, unsigned count);
 
-  // Of the table as it is now: grows when a module is added after the start.
+  // Of the table as it is now: grows when a module takes the place of another.
   uint32_t generation() const { return generation_.load(std::memory_order_relaxed); }
 
   // Records one module unless it is known; false if there is no room.
@@ -64,26 +65,21 @@ class ModuleTable {
   void reset_after_fork() { mutex_.reset_after_fork(); }
 
  private:
-  struct Known {
-    uintptr_t start;
-    uintptr_t end;
-    uintptr_t token;
-  };
-
+  bool is_known(uintptr_t start, uintptr_t token) const;
   bool add_locked(const Module& module) SC_REQUIRES(mutex_);
-  bool is_known(uintptr_t start, uintptr_t end, uintptr_t token) const;
   uint32_t intern_locked(const char* path) SC_REQUIRES(mutex_);
-  void retire_overlapping_locked(const Module& module, uint32_t generation) SC_REQUIRES(mutex_);
+  bool retire_overlapping_locked(const Module& module, uint32_t generation) SC_REQUIRES(mutex_);
+  bool add_found(uintptr_t pc, uintptr_t& start, uintptr_t& end);
 
   ScopeFile* file_ = nullptr;
   Mutex mutex_;
   std::atomic<uint32_t> generation_{1};
   std::atomic<uint32_t> count_{0};
   uint32_t strings_used_ = 1;  // offset 0 is ""
-  // start is cleared when another module takes the place.
-  std::array<std::atomic<uintptr_t>, abi::kMaxModules> known_start_{};
-  std::array<std::atomic<uintptr_t>, abi::kMaxModules> known_end_{};
-  std::array<std::atomic<uintptr_t>, abi::kMaxModules> known_token_{};
+  // What is compared; start is 0 where another module has taken the place.
+  std::array<std::atomic<uintptr_t>, abi::kMaxModules> start_{};
+  std::array<std::atomic<uintptr_t>, abi::kMaxModules> end_{};
+  std::array<std::atomic<uintptr_t>, abi::kMaxModules> token_{};
 };
 
 }  // namespace slabscope::diag

@@ -70,13 +70,14 @@ class ObjectTable {
   bool refill_fresh(Shard& shard);
   abi::ObjectRecord* record(uint32_t index) const { return file_->objects() + index; }
   bool in_range(uint32_t index) const {
-    return index != 0 && index < end_.load(std::memory_order_acquire);
+    return index >= begin_ && index < end_.load(std::memory_order_acquire);
   }
 
   ScopeFile* file_ = nullptr;
   StackDepot* depot_ = nullptr;
   std::atomic<uint32_t>* links_ = nullptr;  // next free index, by index; private
   uint32_t limit_ = 0;
+  uint32_t begin_ = 1;            // lower indexes are none, or forgotten
   std::atomic<uint32_t> end_{1};  // one past the highest index ever handed to a shard
   std::array<Shard, kShards> shards_{};
 };

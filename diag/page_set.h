@@ -58,11 +58,24 @@ class PageSet {
     }
   }
 
-  // Calls visit(first_page, pages) for each run of present pages below `end`, in order.
+  // Forgets the pages from `first` on.
+  void remove_from(size_t first) {
+    for (size_t page = first; page < kPages; ++page) {
+      auto& word = words_[page / 64];
+      if (page % 64 != 0) {
+        word.fetch_and(~(uint64_t{1} << (page % 64)), std::memory_order_relaxed);
+      } else {
+        if (word.load(std::memory_order_relaxed) != 0)
+          word.store(0, std::memory_order_relaxed);
+        page += 63;
+      }
+    }
+  }
+
+  // Calls visit(first, pages) for each run of present pages in [begin, end), in order.
   template <typename Visit>
-  void for_each_run(size_t end, Visit&& visit) const {
-    size_t page = 0;
-    while (page < end) {
+  void for_each_run(size_t begin, size_t end, Visit&& visit) const {
+    for (size_t page = begin; page < end;) {
       if (words_[page / 64].load(std::memory_order_relaxed) >> (page % 64) == 0) {
         page = (page / 64 + 1) * 64;
         continue;

@@ -32,6 +32,8 @@
 
 #include "diag/abi/layout.h"
 #include "diag/page_set.h"
+#include "diag/relaxed.h"
+#include "diag/scope_dir.h"
 #include "slab/base/compiler.h"
 #include "slab/base/mutex.h"
 
@@ -67,7 +69,7 @@ class ScopeFile {
   bool ready() const { return control_ != nullptr; }
   bool shared() const { return shared_; }
   const char* failure() const { return failure_; }
-  const char* path() const { return path_.data(); }  // "" unless shared()
+  const char* path() const { return path_.c_str(); }  // "" unless shared()
 
   abi::Header* header() const { return reinterpret_cast<abi::Header*>(control_); }
   abi::ProcessCounters& counters() const { return header()->counters; }
@@ -91,8 +93,8 @@ class ScopeFile {
     return ensure_slow(p, bytes);
   }
 
-  // Maps the file's thread block `block` over the kThreadBlockBytes at `at`; the blocks must come in
-  // ascending order, each once. False: nothing changed, use private memory there.
+  // Maps the file's thread block `block` over the kThreadBlockBytes at `at` (fresh private memory,
+  // if no file backs us). False: nothing changed; use private memory there and count it.
   [[nodiscard]] bool map_thread_block(unsigned block, void* at);
   // Makes a slot's header and its first counters (cache ids below 192) writable.
   [[nodiscard]] bool ensure_slot(abi::ThreadSlot* slot);
@@ -100,18 +102,20 @@ class ScopeFile {
   // The orderly end: end time and kExited.
   void set_exited();
 
+  // In the parent, just before fork: keeps the forking thread's counts as they are now. The parent
+  // runs on while the child copies, and would add its own allocations to the child's.
+  void fork_prepare(const abi::ThreadSlot* own_slot);
   // In a fork child, first of all. Costs microseconds while little is in use.
   ForkKept child_detach();
   // A file of the child's own, in the directory that open() found; pid and start times become the
   // child's. False: goes on in private memory.
   [[nodiscard]] bool child_reopen();
 
-  // Removes files of dead processes from the file's directory; bounded. Returns how many.
-  unsigned remove_stale();
+  // One start in 32 removes files of dead processes from the file's directory; bounded. Returns how
+  // many it removed.
+  unsigned remove_stale_sometimes();
 
  private:
-  struct Creation;  // the state of one open() or child_reopen(), on its stack
-
   template <typename T>
   T* at(uint64_t offset) const {
     return reinterpret_cast<T*>(control_ + offset);
@@ -119,16 +123,25 @@ class ScopeFile {
   SC_COLD bool ensure_slow(const void* p, size_t bytes);
   bool ensure_object(size_t offset, size_t bytes);
   bool ensure_thread(const std::byte* p, size_t bytes);
+  uint32_t thread_block_of(const std::byte* p) const;
+  const char* open_in(const char* directory, DirectoryKind kind, const ScopeFileOptions& options);
+  const char* open_anywhere(const ScopeFileOptions& options);
   void choose_sizes();
+  void choose_least();
   bool map_file(int fd);
   bool map_private();
+  void unmap_all();
   void fill_header(const ScopeFileOptions& options);
   void fill_identity();
   void fill_sections();
-  bool create(Creation& creation);
+  bool extend_to_block(unsigned block, void* target);
   void forget_file(const char* why);
-  void detach_region(std::byte* base, size_t bytes, const std::atomic<uint64_t>* words,
-                     size_t limit);
+  void restore_slot();
+  bool detach_control();
+  bool detach_objects(ForkKept& kept);
+  bool detach_threads();
+  bool write_pages(int fd) const;
+  bool map_over(int fd);
 
   std::byte* control_ = nullptr;  // [0, kDepotOffset + depot_bytes_)
   std::byte* objects_ = nullptr;
@@ -136,13 +149,16 @@ class ScopeFile {
   size_t control_bytes_ = 0;
   size_t depot_bytes_ = 0;
   size_t objects_bytes_ = 0;
+  DirectoryKind kind_ = DirectoryKind::kPrivate;
   bool shared_ = false;
+  bool may_reopen_ = false;  // some open() in this process or an ancestor succeeded
   const char* failure_ = "not opened";
   Mutex mutex_;
-  uint32_t thread_blocks_ = 0;  // one past the last mapped block
-  std::array<std::byte*, kThreadBlocks> thread_block_at_{};
-  std::array<char, 256> directory_{};
-  std::array<char, 320> path_{};
+  std::array<std::atomic<std::byte*>, kThreadBlocks> thread_block_at_{};
+  std::byte* fork_copy_ = nullptr;  // fork_prepare()'s copy of one thread slot
+  const std::byte* fork_slot_ = nullptr;
+  Path directory_;
+  Path path_;
   PageSet<abi::kObjectsOffset / abi::kPageBytes> control_pages_;
   PageSet<abi::kObjectsBytes / abi::kPageBytes> object_pages_;
   PageSet<abi::kThreadsBytes / abi::kPageBytes> thread_pages_;

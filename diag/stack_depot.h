@@ -34,11 +34,12 @@ class StackDepot {
   // Once, after ScopeFile::open(). `file` must outlive the depot.
   void init(ScopeFile& file);
 
-  // The stack's handle; 0 if it is empty or there is no room (counted). `is_new` may be null: it
-  // tells whether this call stored the stack, so that the caller looks at its modules.
-  // `generation` is the module table's.
+  // The stack's handle; 0 if it is empty or there is no room (counted). `generation` is the module
+  // table's. `is_new` (may be null) tells whether this call stored the stack; the caller then says
+  // note_stack() to the module table and set_generation() to us.
   [[nodiscard]] uint32_t insert(const uintptr_t* frames, unsigned count, uint32_t generation,
                                 bool* is_new);
+  void set_generation(uint32_t handle, uint32_t generation);
 
   // One tracked object more or less; `interval` as in ObjectRecord. Ignores handles that cannot be.
   void add(uint32_t handle, uint64_t size, uint32_t interval);
@@ -88,7 +89,6 @@ class StackDepot {
 
   ScopeFile* file_ = nullptr;
   std::atomic<uint32_t> next_{kFirstHandle};
-  uint32_t limit_ = 0;
 };
 
 }  // namespace slabscope::diag

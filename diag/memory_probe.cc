@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+
+#include "diag/memory_probe.h"
+
+#include <linux/futex.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+
+#include "diag/abi/layout.h"
+#include "slab/base/sys.h"
+
+namespace slabscope::diag {
+namespace {
+
+constexpr long kMadvPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
+constexpr long kSignalSetBytes = 8;
+constexpr long kBadHow = 0x7fff;  // no such operation: checked after the set was read
+
+}  // namespace
+
+bool make_present(void* p, size_t bytes) {
+  for (;;) {
+    const long result = sys::raw(SYS_madvise, sys::arg(p), sys::arg(bytes), kMadvPopulateWrite);
+    if (result == 0)
+      return true;
+    if (result == -EAGAIN || result == -EINTR)
+      continue;
+    // EFAULT is what a store would have found as SIGBUS.
+    if (result == -EFAULT || result == -ENOMEM || result == -EHWPOISON)
+      return false;
+    return make_present_by_futex(p, bytes);
+  }
+}
+
+bool make_present_by_futex(void* p, size_t bytes) {
+  // FUTEX_WAKE_OP performs `word += 0` atomically with the kernel's fault handling around it.
+  static constinit uint32_t nobody_waits = 0;
+  constexpr long kAddZero = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0);
+  auto* page = static_cast<unsigned char*>(p);
+  for (size_t done = 0; done < bytes; done += abi::kPageBytes) {
+    const long result = sys::raw(SYS_futex, sys::arg(&nobody_waits), FUTEX_WAKE_OP_PRIVATE, 0, 0,
+                                 sys::arg(page + done), kAddZero);
+    if (result < 0)
+      return false;
+  }
+  return true;
+}
+
+bool is_readable(uintptr_t address) {
+  const long result =
+      sys::raw(SYS_rt_sigprocmask, kBadHow, static_cast<long>(address), 0, kSignalSetBytes);
+  return result == -EINVAL;
+}
+
+}  // namespace slabscope::diag

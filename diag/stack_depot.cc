@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+
+#include "diag/stack_depot.h"
+
+#include <cstring>
+
+#include "diag/relaxed.h"
+#include "diag/sampler.h"
+
+namespace slabscope::diag {
+namespace {
+
+uint32_t hash_frames(const uintptr_t* frames, unsigned count) {
+  uint64_t hash = count * 0x9e3779b97f4a7c15;
+  for (unsigned i = 0; i < count; ++i) {
+    hash = (hash ^ frames[i]) * 0xff51afd7ed558ccd;
+    hash ^= hash >> 32;
+  }
+  return static_cast<uint32_t>(hash);
+}
+
+uint32_t load_acquire(uint32_t& word) {
+  return std::atomic_ref(word).load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+void StackDepot::init(ScopeFile& file) {
+  file_ = &file;
+}
+
+uint32_t* StackDepot::bucket(uint32_t hash) const {
+  return reinterpret_cast<uint32_t*>(file_->depot()) + (hash & (abi::kDepotBuckets - 1));
+}
+
+abi::StackRecord* StackDepot::find(uint32_t handle) const {
+  const uint32_t end = next_.load(std::memory_order_acquire);
+  if (handle < kFirstHandle || handle >= end)
+    return nullptr;
+  auto* record = reinterpret_cast<abi::StackRecord*>(file_->depot() + size_t{handle} * kUnit);
+  // The last record may be shorter than its count says, if the file was tampered with.
+  const uint32_t left = end - handle;
+  if (left < record_units(0) || record->frame_count > left - record_units(0))
+    return nullptr;
+  return record;
+}
+
+// The stack's handle in the chain from `from` up to, not including, `until`; or 0.
+uint32_t StackDepot::find_in_chain(uint32_t from, uint32_t until, uint32_t hash,
+                                   const uintptr_t* frames, unsigned count) const {
+  uint32_t handle = from;
+  for (unsigned step = 0; handle != until && step < kMaxSteps; ++step) {
+    abi::StackRecord* record = find(handle);
+    if (record == nullptr)
+      return 0;
+    if (record->hash == hash && record->frame_count == count &&
+        memcmp(frames_of(record), frames, count * sizeof(uintptr_t)) == 0) {
+      return handle;
+    }
+    handle = load_acquire(record->next);
+  }
+  return 0;
+}
+
+uint32_t StackDepot::allocate(uint32_t units) {
+  const auto limit = static_cast<uint32_t>(file_->depot_bytes() / kUnit);
+  uint32_t handle = next_.load(std::memory_order_relaxed);
+  do {
+    if (units > limit - handle)
+      return 0;
+    // The pages come first: whoever sees the new end may read up to it.
+    if (!file_->ensure(file_->depot() + size_t{handle} * kUnit, size_t{units} * kUnit))
+      return 0;
+    // Pairs with the acquire in find().
+  } while (!next_.compare_exchange_weak(handle, handle + units, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed));
+  add_relaxed(file_->section(abi::kSectionDepot).used, units);
+  return handle;
+}
+
+uint32_t StackDepot::insert(const uintptr_t* frames, unsigned count, uint32_t generation,
+                            bool* is_new) {
+  if (is_new != nullptr)
+    *is_new = false;
+  if (count == 0)
+    return 0;
+  if (count > abi::kMaxFrames)
+    count = abi::kMaxFrames;
+  const uint32_t hash = hash_frames(frames, count);
+  uint32_t* head = bucket(hash);
+  if (!file_->ensure(head, sizeof *head)) {
+    add_relaxed(file_->counters().dropped_stacks, 1);
+    return 0;
+  }
+  uint32_t newest = load_acquire(*head);
+  if (const uint32_t found = find_in_chain(newest, 0, hash, frames, count))
+    return found;
+
+  const uint32_t handle = allocate(record_units(count));
+  if (handle == 0) {
+    add_relaxed(file_->counters().dropped_stacks, 1);
+    return 0;
+  }
+  auto* record = reinterpret_cast<abi::StackRecord*>(file_->depot() + size_t{handle} * kUnit);
+  record->frame_count = count;  // first, so that for_each() can step over a record being written
+  record->hash = hash;
+  record->generation = generation;
+  memcpy(frames_of(record), frames, count * sizeof(uintptr_t));
+  for (;;) {
+    const uint32_t seen = newest;
+    // A head that names no record (tampered with, or stored by our parent after the fork) is dropped.
+    const uint32_t next = find(newest) == nullptr ? 0 : newest;
+    std::atomic_ref(record->next).store(next, std::memory_order_relaxed);
+    // Publishes the record: pairs with load_acquire of a head or a next.
+    if (std::atomic_ref(*head).compare_exchange_strong(newest, handle, std::memory_order_acq_rel,
+                                                       std::memory_order_acquire)) {
+      break;
+    }
+    // Somebody was faster, perhaps with this very stack; ours then stays unused.
+    if (const uint32_t found = find_in_chain(newest, seen, hash, frames, count))
+      return found;
+  }
+  add_relaxed(file_->counters().stacks_stored, 1);
+  if (is_new != nullptr)
+    *is_new = true;
+  return handle;
+}
+
+// Adds `sign` (1 or -1) objects of `size` bytes to the live numbers.
+void StackDepot::count(uint32_t handle, uint64_t size, uint32_t interval, uint64_t sign) {
+  abi::StackRecord* record = find(handle);
+  if (record == nullptr)
+    return;
+  uint64_t bytes = size;
+  uint64_t milliobjects = 1000;
+  if (interval > 1) {
+    const double weight = sample_weight(size, interval);
+    bytes = static_cast<uint64_t>(weight * static_cast<double>(size) + 0.5);
+    milliobjects = static_cast<uint64_t>(weight * 1000 + 0.5);
+  }
+  add_relaxed(record->live_objects, sign);
+  add_relaxed(record->live_bytes, sign * size);
+  add_relaxed(record->estimated_live_bytes, sign * bytes);
+  add_relaxed(record->estimated_live_milliobjects, sign * milliobjects);
+  if (sign == 1) {
+    add_relaxed(record->total_objects, 1);
+    add_relaxed(record->total_bytes, size);
+  }
+}
+
+void StackDepot::add(uint32_t handle, uint64_t size, uint32_t interval) {
+  count(handle, size, interval, 1);
+}
+
+void StackDepot::remove(uint32_t handle, uint64_t size, uint32_t interval) {
+  count(handle, size, interval, ~uint64_t{0});
+}
+
+void StackDepot::resize(uint32_t handle, uint64_t old_size, uint64_t new_size, uint32_t interval) {
+  count(handle, old_size, interval, ~uint64_t{0});
+  abi::StackRecord* record = find(handle);
+  if (record == nullptr)
+    return;
+  count(handle, new_size, interval, 1);
+  // It is the same object: only what it grew by is new.
+  add_relaxed(record->total_objects, ~uint64_t{0});
+  add_relaxed(record->total_bytes, uint64_t{0} - (new_size < old_size ? new_size : old_size));
+}
+
+void StackDepot::set_generation(uint32_t handle, uint32_t generation) {
+  abi::StackRecord* record = find(handle);
+  if (record == nullptr)
+    return;
+  std::atomic_ref(record->generation).store(generation, std::memory_order_relaxed);
+}
+
+void StackDepot::forget_live() {
+  for_each([](uint32_t, abi::StackRecord* record) {
+    record->live_objects = 0;
+    record->live_bytes = 0;
+    record->estimated_live_bytes = 0;
+    record->estimated_live_milliobjects = 0;
+  });
+}
+
+}  // namespace slabscope::diag
