@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -98,8 +99,9 @@ def sample(workload, peer, place):
 
 
 def last_line(text):
+    """What a program said last, without the directories of this machine."""
     lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "no message"
+    return re.sub(r"(/[^\s/:]+)+/", "", lines[-1])[:200] if lines else "no message"
 
 
 class Measurement:
