@@ -58,7 +58,8 @@ class Table:
     def __init__(self, workloads, peers, cells, baseline):
         self.workloads = [load for load in workloads
                           if any(cells.get((load.name, peer)) for peer in peers)]
-        self.peers = peers
+        self.peers = [peer for peer in peers
+                      if any(cells.get((load.name, peer)) for load in workloads)]
         self.baseline = baseline
         self.cells = {key: figures_of(samples) for key, samples in cells.items() if samples}
 
