@@ -229,7 +229,7 @@ void by_name() {
 
 // C23, and cfree of old: found by programs that ask at run time; glibc 2.36 has none of them.
 void by_name_if_preloaded() {
-  if (dlsym(RTLD_DEFAULT, "slab_cache_create") == nullptr) {
+  if (!slabscope::test::preloaded()) {
     return;
   }
   using Free = void (*)(void*);

@@ -44,11 +44,17 @@ inline void tell_number(uintmax_t value) {
   _exit(1);
 }
 
+// Whose malloc this program calls.
+[[nodiscard]] inline bool preloaded() {
+  Dl_info info{};
+  return dladdr(reinterpret_cast<void*>(&malloc), &info) != 0 && info.dli_fname != nullptr &&
+         strstr(info.dli_fname, "libslabscope") != nullptr;
+}
+
 // If a preload was asked for, it is really there: the loader only warns when it cannot load it.
 inline void expect_preload() {
   const char* preload = getenv("LD_PRELOAD");
-  if (preload != nullptr && strstr(preload, "libslabscope") != nullptr &&
-      dlsym(RTLD_DEFAULT, "slab_cache_create") == nullptr) {
+  if (preload != nullptr && strstr(preload, "libslabscope") != nullptr && !preloaded()) {
     tell("libslabscope.so was not preloaded\n");
     _exit(1);
   }

@@ -2,7 +2,7 @@
 """Shared by the Python drivers of the whole-process tests.
 
 A driver defines functions test_*(), and ends with slabtest.main(). CTest hands it, by environment,
-SLABSCOPE_LIB (libslabscope.so), SLABSCOPE_BIN (slabscope) and PROGRAMS (the folder of our programs).
+TEST_LIBRARY (libslabscope.so), TEST_SLABSCOPE (slabscope) and TEST_PROGRAMS (the folder of our programs).
 Each test gets a scope directory of its own, which is removed afterwards.
 """
 import contextlib
@@ -19,9 +19,9 @@ import traceback
 import urllib.error
 import urllib.request
 
-LIB = os.environ.get("SLABSCOPE_LIB", "")
-BIN = os.environ.get("SLABSCOPE_BIN", "")
-PROGRAMS = pathlib.Path(os.environ.get("PROGRAMS", "."))
+LIB = os.environ.get("TEST_LIBRARY", "")
+BIN = os.environ.get("TEST_SLABSCOPE", "")
+PROGRAMS = pathlib.Path(os.environ.get("TEST_PROGRAMS", "."))
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 DEADLINE = 60.0
 
