@@ -11,6 +11,8 @@
 namespace slabscope {
 namespace {
 
+constexpr size_t kMaxMangledName = 8192;
+constexpr size_t kMaxSequenceDigits = 6;       // of "S1Z_": more components than a name can have
 constexpr double kMaxDemangledCost = 1 << 26;  // characters the demangler may have to write
 
 struct FreeDeleter {
@@ -28,6 +30,9 @@ std::string cut(std::string text) {
 }  // namespace
 
 bool demangling_is_cheap(std::string_view name) {
+  if (name.size() > kMaxMangledName) {
+    return false;
+  }
   // r references to earlier parts write most if each level uses the one below three times: 3^(r/3).
   double cost = static_cast<double>(name.size());
   const double step = 1.4422495703074083;  // 3^(1/3)
@@ -36,8 +41,9 @@ bool demangling_is_cheap(std::string_view name) {
       continue;
     }
     size_t end = i + 1;
-    while (end < name.size() && (std::isdigit(static_cast<unsigned char>(name[end])) != 0 ||
-                                 (name[end] >= 'A' && name[end] <= 'Z'))) {
+    while (end < name.size() && end - i <= kMaxSequenceDigits &&
+           (std::isdigit(static_cast<unsigned char>(name[end])) != 0 ||
+            (name[end] >= 'A' && name[end] <= 'Z'))) {
       ++end;
     }
     if (end < name.size() && name[end] == '_') {

@@ -255,4 +255,8 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
   return report;
 }
 
+bool has_leaks(const LeakReport& report) {
+  return report.unchecked.objects != 0 && (!report.leaks.empty() || report.entries_below_min == 0);
+}
+
 }  // namespace slabscope

@@ -88,6 +88,9 @@ struct LeakReport {
 [[nodiscard]] LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
                                       const ReportOptions& options);
 
+// What --fail-on-leak asks: something is left, and not only stacks that min_bytes left out.
+[[nodiscard]] bool has_leaks(const LeakReport& report);
+
 [[nodiscard]] std::string report_text(const LeakReport& report, const ReportOptions& options);
 [[nodiscard]] std::string report_json(const LeakReport& report);
 

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+
+#include "exporter/report.h"
+
+#include <CLI/App.hpp>
+#include <unistd.h>
+
+#include <memory>
+#include <ostream>
+
+#include "exporter/attach.h"
+#include "exporter/commands/commands.h"
+#include "exporter/report_options.h"
+#include "exporter/targets.h"
+
+namespace slabscope {
+namespace {
+
+constexpr const char* kHelp = R"(
+What is known of a process that runs, has exited, or was killed: how it ended, what its caches
+counted, and which objects were still allocated, by the stack that allocated them.
+
+The text has at most --top stacks; JSON (docs/reports.md) has all of them.
+
+Examples:
+  slabscope report server                      the newest process called "server"
+  slabscope report 4711 --top 0                all stacks
+  slabscope report 4711 --json | jq '.leaks[0].stack[].function'
+  slabscope report 4711 --fail-on-leak --min-bytes 4096
+
+Exit codes: 0; 23 with --fail-on-leak if objects are left; 3 target missing or unreadable; 2 usage.
+)";
+
+struct Options {
+  std::string target;
+  std::string format = "text";
+  size_t top = ReportOptions().top;
+  uint64_t min_bytes = 0;
+  std::vector<std::string> debug_dirs;
+  bool json = false;
+  bool fail_on_leak = false;
+  bool no_symbols = false;
+  bool all_caches = false;
+};
+
+void show_report(const Options& options, CommandContext& context) {
+  const Result<TargetInfo> target = resolve_target(options.target);
+  if (!target) {
+    fail(context, target.failure());
+    return;
+  }
+  Result<Snapshot> snapshot = attach(target->path, Include::kEverything);
+  if (!snapshot) {
+    fail(context, snapshot.failure());
+    return;
+  }
+  snapshot->target.state = target->state;
+  ReportOptions report_options = report_options_for(STDOUT_FILENO);
+  report_options.top = options.top;
+  report_options.min_bytes = options.min_bytes;
+  report_options.all_caches = options.all_caches;
+  report_options.target_hint = options.target;
+  SymbolizerOptions symbolizer_options;
+  symbolizer_options.open_files = !options.no_symbols;
+  symbolizer_options.debug_dirs = options.debug_dirs;
+  Symbolizer symbolizer(symbolizer_options);
+  const LeakReport report = build_report(*snapshot, symbolizer, report_options);
+  end_progress();
+  context.out << (options.json || options.format == "json" ? report_json(report)
+                                                           : report_text(report, report_options));
+  if (options.fail_on_leak && has_leaks(report)) {
+    context.exit_code = kExitLeaksInRun;
+  }
+}
+
+}  // namespace
+
+void add_report(CLI::App& app, CommandContext& context) {
+  auto* command = app.add_subcommand("report", "What a process left behind, also after kill -9");
+  command->footer(kHelp);
+  auto options = std::make_shared<Options>();
+  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name")
+      ->required();
+  command->add_option("--format", options->format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "The same as --format json");
+  command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")
+      ->capture_default_str();
+  command->add_option("--min-bytes", options->min_bytes, "Leave out stacks that hold fewer bytes");
+  command->add_flag("-a,--all-caches", options->all_caches, "Also caches that hold nothing now");
+  command->add_flag("--no-symbols", options->no_symbols,
+                    "Module and offset only; open no binaries");
+  command->add_option("--debug-dir", options->debug_dirs,
+                      "Look here for debug files (.build-id/…) before /usr/lib/debug");
+  command->add_flag("--fail-on-leak", options->fail_on_leak, "Exit with 23 if objects are left");
+  command->callback([options, &context] { show_report(*options, context); });
+}
+
+}  // namespace slabscope
