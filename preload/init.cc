@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+//
+// Start, fork and end of the shim: the one place that joins slab and diag.
+//
+//   kDown ─ first malloc ─► kHeap: options read, scope file open, counters seen outside
+//         ─ constructor  ─► kUp: fork and thread-end handlers, modules, stacks
+//         ─ destructor   ─► what remains is written down, the file says "exited"
+//
+// Constructors of other libraries, and the loader itself, allocate before ours runs: the heap serves
+// them from kDown on; only stacks are missing until kUp. No step allocates while it holds a lock.
+// Locks at fork: slab's, in their order (heap.h). Diag's tables are lock-free.
+
+#include <elf.h>
+#include <pthread.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "diag/backtrace.h"
+#include "diag/exit_report.h"
+#include "preload/watch.h"
+#include "slab/base/sys.h"
+#include "slab/cache/cache_table.h"
+#include "slab/cache/decay.h"
+#include "slab/cache/size_class.h"
+#include "slab/cache/thread_registry.h"
+#include "slab/heap.h"
+
+extern "C" void* __libc_stack_end;  // the stack as the kernel laid it out: argc, argv, environment
+
+namespace slabscope {
+namespace {
+
+constinit pthread_key_t g_thread_key = 0;
+constinit bool g_have_key = false;
+
+// The environment: libc's once libc is up; before that where the kernel put it.
+const char* const* find_environment() {
+  if (environ != nullptr) return environ;
+  if (__libc_stack_end == nullptr) return nullptr;
+  const auto* words = static_cast<const uintptr_t*>(__libc_stack_end);
+  const uintptr_t argc = words[0];
+  // argc arguments and a null follow; anything else is not a stack as we know it.
+  if (argc > (1 << 20) || words[argc + 1] != 0) return nullptr;
+  return reinterpret_cast<const char* const*>(words + argc + 2);
+}
+
+// ---- the end of a thread -------------------------------------------------------------------------
+
+// Other keys' destructors may still allocate and free: wait until the last round but one before
+// the thread's cache goes. The value counts the rounds.
+void thread_ending(void* value) {
+  const auto round = reinterpret_cast<uintptr_t>(value);
+  if (round + 1 < PTHREAD_DESTRUCTOR_ITERATIONS &&
+      pthread_setspecific(g_thread_key, reinterpret_cast<void*>(round + 1)) == 0) {
+    return;
+  }
+  g_threads.end();
+}
+
+void thread_started() {
+  if (g_have_key) (void)pthread_setspecific(g_thread_key, reinterpret_cast<void*>(1));
+}
+
+// ---- fork ------------------------------------------------------------------------------------------
+
+void before_fork() {
+  ThreadCache* cache = g_threads.current_or_start();
+  heap_lock_for_fork();
+  if (cache != nullptr) {
+    g_watch.file.fork_prepare(
+        reinterpret_cast<const abi::ThreadSlot*>(cache->bins() + Config::kBlockBytes));
+  }
+}
+
+void after_fork_in_parent() { heap_unlock_after_fork(); }
+
+void after_fork_in_child() {
+  watch_after_fork();
+  heap_reset_after_fork();
+}
+
+// ---- start and end of the process ------------------------------------------------------------------
+
+__attribute__((constructor)) void start() {
+  (void)g_threads.current_or_start();  // boots, if nothing has allocated yet
+  if (!g_watch.file.ready()) return;
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  if (g_watch.options.track == abi::TrackMode::kOff) return;
+  g_watch.modules.add_loaded();
+  diag::backtrace_init(g_watch.options.track);
+}
+
+diag::CacheRemainder remainder_of(uint32_t id, void*) {
+  if (!g_caches.ready(id)) return {};
+  const CounterPair total = g_threads.total(id);
+  const uint64_t live = total.allocs - total.frees;
+  return {live, id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
+                                       : live * SizeClass::size_of(id)};
+}
+
+bool report_wanted() {
+  const char* report = g_watch.options.report;
+  return __builtin_strcmp(report, "off") != 0 && __builtin_strcmp(report, "auto") != 0;
+}
+
+// The process's end is the destruction of all its caches: nothing is freed, what remains is reported.
+__attribute__((destructor)) void end() {
+  if (!g_watch.file.ready()) return;
+  watch_refresh();
+  (void)watch_remaining();
+  if (report_wanted()) {
+    const int fd = diag::open_report(g_watch.options.report);
+    if (fd >= 0) {
+      (void)diag::write_exit_report(fd, g_watch.file, g_watch.depot, Config::kLargeId + 1,
+                                    remainder_of, nullptr);
+      diag::close_report(fd);
+    }
+  }
+  g_watch.file.set_exited();
+}
+
+}  // namespace
+
+// Called by slab/ under the thread registry's lock, before the first allocation is served.
+void slab_boot(Hooks& hooks) {
+  if (getauxval(AT_SECURE) == 0) parse_options(find_environment(), g_watch.options);
+  set_decay_ms(g_watch.options.decay_ms);
+  watch_open();
+  watch_install(hooks);
+  hooks.thread_started = thread_started;
+  g_have_key = pthread_key_create(&g_thread_key, thread_ending) == 0;
+}
+
+}  // namespace slabscope

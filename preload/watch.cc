@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+
+#include "preload/watch.h"
+
+#include "diag/backtrace.h"
+#include "diag/clock.h"
+#include "diag/sampler.h"
+#include "preload/foreign.h"
+#include "slab/base/sys.h"
+#include "slab/cache/cache_table.h"
+#include "slab/cache/size_class.h"
+#include "slab/cache/thread_registry.h"
+#include "slab/pages/meta.h"
+#include "slab/pages/page_map.h"
+#include "slab/pages/vm.h"
+
+namespace slabscope {
+namespace {
+
+// A fork child gets a file of its own at its first clock tick after this long: a child that is to
+// exec or _exit does so within a millisecond or two and would only leave litter.
+constexpr uint32_t kChildSettlesMs = 5;
+
+constinit bool g_child_unseen = false;  // a fork child without a file of its own
+constinit uint32_t g_forked_ms = 0;
+
+// ---- what slab's statistics are, outside ---------------------------------------------------------
+
+static_assert(sizeof(CacheStats) == sizeof(abi::CacheStats));
+static_assert(offsetof(CacheStats, live_bytes) == offsetof(abi::CacheStats, live_bytes));
+static_assert(offsetof(CacheStats, objects_out) == offsetof(abi::CacheStats, objects_out));
+#define SC_SAME_FIELD(field) \
+  static_assert(offsetof(HeapStats, field) == offsetof(abi::ProcessCounters, field))
+SC_SAME_FIELD(mapped_slab_bytes);
+SC_SAME_FIELD(mapped_large_bytes);
+SC_SAME_FIELD(mapped_free_bytes);
+SC_SAME_FIELD(mapped_metadata_bytes);
+SC_SAME_FIELD(free_dirty_bytes);
+SC_SAME_FIELD(released_bytes);
+SC_SAME_FIELD(release_runs);
+SC_SAME_FIELD(segments);
+SC_SAME_FIELD(huge_mapped);
+SC_SAME_FIELD(failures_no_memory);
+SC_SAME_FIELD(failures_too_large);
+SC_SAME_FIELD(errors_double_free);
+SC_SAME_FIELD(errors_invalid_free);
+SC_SAME_FIELD(foreign_frees);
+SC_SAME_FIELD(thread_caches_reclaimed);
+SC_SAME_FIELD(door_visits);
+SC_SAME_FIELD(dropped_threads);
+#undef SC_SAME_FIELD
+static_assert(abi::kMaxCaches == Config::kMaxCaches);
+static_assert(abi::kThreadSlotBytes == Config::kSlotBytes);
+static_assert(abi::kThreadSlotsPerBlock == Config::kSlotsPerBlock);
+static_assert(abi::kMaxThreads == Config::kMaxBlocks * Config::kSlotsPerBlock);
+static_assert(offsetof(abi::ThreadSlot, counters) == Config::kCountersOffset);
+
+constinit CacheStats g_unseen_stats{};  // of a cache whose record has no room in the file
+
+CacheStats* cache_created(const CacheInfo& info) {
+  abi::CacheRecord& record = g_watch.file.caches()[info.id];
+  if (!g_watch.file.ensure(&record, sizeof(record))) return &g_unseen_stats;
+  const bool large = info.id == Config::kLargeId;
+  record.kind = static_cast<uint32_t>(large ? abi::CacheKind::kLarge : abi::CacheKind::kMalloc);
+  record.object_size = info.object_size;
+  record.align = Config::kGranule;
+  record.slab_size = info.slab_bytes;
+  record.objects_per_slab = info.objects_per_slab;
+  record.created_monotonic_ns = sys::monotonic_ns();
+  for (size_t i = 0; i + 1 < sizeof(record.name) && info.name[i] != '\0'; ++i) {
+    record.name[i] = info.name[i];
+  }
+  __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
+  uint64_t& used = g_watch.file.section(abi::kSectionCaches).used;
+  if (used < info.id + 1U) __atomic_store_n(&used, info.id + 1U, __ATOMIC_RELAXED);
+  return reinterpret_cast<CacheStats*>(&record.stats);
+}
+
+bool map_counters(unsigned block, void* at) { return g_watch.file.map_thread_block(block, at); }
+
+bool slot_opened(unsigned number, void* counters) {
+  auto* slot = static_cast<abi::ThreadSlot*>(counters);
+  if (!g_watch.file.ensure_slot(slot)) return false;
+  slot->tid = static_cast<uint32_t>(sys::tid());
+  slot->started_monotonic_ns = sys::monotonic_ns();
+  sys::raw(SYS_prctl, 16 /* PR_GET_NAME */, sys::arg(slot->name));
+  ++slot->generation;
+  __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kLive), __ATOMIC_RELEASE);
+  uint64_t& used = g_watch.file.section(abi::kSectionThreads).used;
+  if (used < number + 1U) __atomic_store_n(&used, number + 1U, __ATOMIC_RELAXED);
+  watch_refresh();
+  return true;
+}
+
+void slot_closed(void* counters) {
+  auto* slot = static_cast<abi::ThreadSlot*>(counters);
+  __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kEnded),
+                   __ATOMIC_RELEASE);
+}
+
+bool counters_needed(CounterPair* pair) { return g_watch.file.ensure(pair, sizeof(*pair)); }
+
+// ---- which allocations are tracked ---------------------------------------------------------------
+
+uint64_t sample_distance(uint64_t* rng, size_t object_size) {
+  switch (g_watch.options.track) {
+    case abi::TrackMode::kOff: return kNever;
+    case abi::TrackMode::kAll: return 0;
+    case abi::TrackMode::kSampled: break;
+  }
+  // Objects until a Poisson process over bytes hits one: geometric with P = 1 - exp(-size/interval),
+  // which is what the floor of an exponential with that mean is.
+  const double mean = static_cast<double>(g_watch.options.sample_interval) /
+                      static_cast<double>(object_size);
+  const double u = static_cast<double>((diag::next_random(*rng) >> 11) + 1) * 0x1p-53;
+  return 1 + static_cast<uint64_t>(diag::negative_log(u) * mean);
+}
+
+uint64_t sample_bytes(uint64_t* rng) {
+  switch (g_watch.options.track) {
+    case abi::TrackMode::kOff: return kNever;
+    case abi::TrackMode::kAll: return 0;
+    case abi::TrackMode::kSampled: break;
+  }
+  return diag::next_gap(*rng, g_watch.options.sample_interval);
+}
+
+// Frames between the program and capture(): the hook, the slow path, malloc or operator new. The tools
+// leave out what lies in this library, so one too few is harmless and one too many is not.
+constexpr unsigned kOwnFrames = 1;
+
+uint32_t capture() {
+  uintptr_t frames[abi::kMaxFrames];
+  const unsigned count = diag::capture(frames, abi::kMaxFrames, kOwnFrames);
+  if (count == 0) return 0;
+  bool is_new = false;
+  const uint32_t handle =
+      g_watch.depot.insert(frames, count, g_watch.modules.generation(), &is_new);
+  if (is_new) g_watch.modules.note_stack(frames, count);
+  return handle;
+}
+
+uint32_t track(const void* object, size_t requested, size_t object_size, unsigned cache,
+               uint32_t stack) {
+  stat_add(g_watch.file.counters().sampled_allocations, 1);
+  uint32_t interval = 1;
+  if (g_watch.options.track != abi::TrackMode::kAll) {
+    // Objects are drawn by the size of their class; readers weigh them by the size that was asked
+    // for. Scaling the interval alike keeps the probability that they compute the true one.
+    const double scaled = static_cast<double>(g_watch.options.sample_interval) *
+                          static_cast<double>(requested == 0 ? 1 : requested) /
+                          static_cast<double>(object_size);
+    interval = scaled < 2 ? 2 : static_cast<uint32_t>(scaled);
+  }
+  return g_watch.objects.add(reinterpret_cast<uintptr_t>(object), requested, stack,
+                             static_cast<uint16_t>(cache), interval);
+}
+
+void untrack(uint32_t record, const void*) { g_watch.objects.remove(record); }
+
+uint32_t retrack(uint32_t record, const void* object, size_t requested) {
+  const abi::ObjectRecord* known = g_watch.objects.find(record);
+  if (known == nullptr || known->address == reinterpret_cast<uintptr_t>(object)) {
+    g_watch.objects.resize(record, requested);
+    return record;
+  }
+  const abi::ObjectRecord old = *known;
+  g_watch.objects.remove(record);
+  return g_watch.objects.add(reinterpret_cast<uintptr_t>(object), requested, old.stack, old.cache,
+                             old.interval);
+}
+
+// ---- time ----------------------------------------------------------------------------------------
+
+bool tick(uint32_t now_ms) {
+  watch_refresh();
+  if (SC_LIKELY(!g_child_unseen)) return false;
+  if (g_forked_ms == 0) g_forked_ms = now_ms | 1;
+  if (now_ms - g_forked_ms < kChildSettlesMs) return true;
+  g_child_unseen = false;
+  (void)g_watch.file.child_reopen();
+  return false;
+}
+
+}  // namespace
+
+constinit Watch g_watch;
+
+void watch_open() {
+  diag::clock_init();
+  const Options& options = g_watch.options;
+  g_watch.boot_ns = sys::monotonic_ns();
+  const bool shared = g_watch.file.open({.directory = options.dir,
+                                         .xdg_runtime_dir = options.xdg_runtime_dir,
+                                         .app = options.app,
+                                         .mode = options.track,
+                                         .interval = options.track == abi::TrackMode::kAll ? 1
+                                                     : options.track == abi::TrackMode::kSampled
+                                                         ? options.sample_interval
+                                                         : 0});
+  if (!g_watch.file.ready()) return;
+  if (shared) (void)g_watch.file.remove_stale_sometimes();
+  g_watch.modules.init(g_watch.file);
+  g_watch.depot.init(g_watch.file);
+  (void)g_watch.objects.init(g_watch.file, g_watch.depot);
+  g_heap_stats = reinterpret_cast<HeapStats*>(&g_watch.file.counters());
+}
+
+void watch_install(Hooks& hooks) {
+  hooks.foreign_free = foreign_free;
+  hooks.foreign_size = foreign_size;
+  if (!g_watch.file.ready()) return;  // no memory even for private numbers: a plain allocator
+  hooks.cache_created = cache_created;
+  hooks.map_counters = map_counters;
+  hooks.slot_opened = slot_opened;
+  hooks.slot_closed = slot_closed;
+  hooks.counters_needed = counters_needed;
+  hooks.sample_distance = sample_distance;
+  hooks.sample_bytes = sample_bytes;
+  hooks.capture = capture;
+  hooks.track = track;
+  hooks.untrack = untrack;
+  hooks.retrack = retrack;
+  hooks.tick = tick;
+}
+
+void watch_refresh() {
+  abi::Header* header = g_watch.file.header();
+  if (header->window_bytes == 0 && g_page_map.bytes() != 0) {
+    __atomic_store_n(&header->window_base, g_page_map.base(), __ATOMIC_RELAXED);
+    __atomic_store_n(&header->window_bytes, g_page_map.bytes(), __ATOMIC_RELAXED);
+    __atomic_store_n(&header->heap_ready, 1U, __ATOMIC_RELEASE);
+  }
+  stat_set(header->counters.mapped_metadata_bytes, meta_mapped_bytes());
+  const abi::Section& depot = header->sections[abi::kSectionDepot];
+  const abi::Section& objects = header->sections[abi::kSectionObjects];
+  stat_set(header->counters.mapped_stacks_bytes,
+           stat_get(depot.used) * depot.record_bytes + stat_get(objects.used) * objects.record_bytes);
+}
+
+Remaining watch_remaining() {
+  Remaining sum{};
+  for (unsigned id = Config::kFirstMallocId; id <= Config::kLargeId; ++id) {
+    if (!g_caches.ready(id)) continue;
+    const CounterPair total = g_threads.total(id);
+    const uint64_t live = total.allocs - total.frees;
+    sum.objects += live;
+    sum.bytes += id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
+                                        : live * SizeClass::size_of(id);
+  }
+  stat_set(g_watch.file.counters().remaining_objects, sum.objects);
+  stat_set(g_watch.file.counters().remaining_bytes, sum.bytes);
+  return sum;
+}
+
+void watch_after_fork() {
+  if (!g_watch.file.ready()) return;
+  g_watch.modules.reset_after_fork();
+  if (g_watch.file.child_detach() == diag::ForkKept::kNoObjects) {
+    g_watch.objects.forget();
+    g_watch.depot.forget_live();
+  }
+  g_child_unseen = true;
+  g_forked_ms = 0;
+  ThreadCache* cache = ThreadCache::current();
+  if (cache != nullptr) cache->tick_soon();
+}
+
+}  // namespace slabscope

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+//
+// Every compile-time constant that tunes the allocator, in one place and cross-checked.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace slabscope {
+
+struct Config {
+  // ---- size classes: 16 bytes apart to 1 KiB, then 8 a doubling to 32 KiB ------------------------
+  static constexpr size_t kGranule = 16;          // also every block's alignment
+  static constexpr size_t kFineMax = 1024;        // last size of the 16-byte steps
+  static constexpr size_t kSmallMax = 32 << 10;   // above: page runs
+  static constexpr unsigned kFineClasses = kFineMax / kGranule;
+  static constexpr unsigned kCoarseClasses = 5 * 8;  // 2, 4, 8, 16, 32 KiB: five doublings
+  static constexpr unsigned kSizeClasses = kFineClasses + kCoarseClasses;
+
+  // ---- cache ids ---------------------------------------------------------------------------------
+  // Id 0 is never a cache: the map's answer for "ask the slow path". The fine classes' ids times
+  // kGranule are their sizes, which saves malloc a table.
+  static constexpr unsigned kFirstMallocId = 1;
+  static constexpr unsigned kLargeId = kFirstMallocId + kSizeClasses;  // page runs and mappings
+  static constexpr unsigned kMaxCaches = 4032;  // ids below; one thread's bins fit 64 KiB - 1 KiB
+
+  // ---- pages -------------------------------------------------------------------------------------
+  static constexpr unsigned kChunkShift = 14;  // the map's grain. 16 KiB: a run wastes at most that
+  static constexpr size_t kChunk = size_t{1} << kChunkShift;
+  static constexpr size_t kSegment = 4 << 20;  // what is asked of the kernel at a time
+  static constexpr size_t kChunksPerSegment = kSegment / kChunk;
+  static constexpr size_t kWindow = size_t{1} << 40;  // address range the map covers: 128 MiB of map
+  static constexpr size_t kSmallWindow = size_t{4} << 30;  // under an address-space limit: 512 KiB
+  static constexpr size_t kHugeMin = 32 << 20;  // from here on, a mapping of its own
+  static constexpr size_t kMaxRequest = PTRDIFF_MAX;
+
+  // ---- slabs -------------------------------------------------------------------------------------
+  static constexpr size_t kSlabBytes = 64 << 10;  // of classes up to 4 KiB; pages are touched lazily
+  static constexpr size_t kSlabMinObjects = 8;
+  static constexpr size_t kSlabMaxBytes = 512 << 10;
+
+  // ---- thread caches -----------------------------------------------------------------------------
+  static constexpr size_t kSlotBytes = 64 << 10;     // one thread's bins, and one thread's counters
+  static constexpr size_t kCountersOffset = 1024;    // of the counters in their slot
+  static constexpr unsigned kSlotsPerBlock = 32;
+  static constexpr size_t kBlockBytes = kSlotBytes * kSlotsPerBlock;
+  // From a bin to its counters. Not a multiple of 4 KiB, so that a bin's store and its counter's
+  // load never share their low 12 bits (the processor would take the one for the other).
+  static constexpr size_t kBinToCounters = kBlockBytes + kCountersOffset;
+  static constexpr unsigned kMaxBlocks = 512;
+  static constexpr size_t kBinMaxBytes = 64 << 10;  // a thread's list of one cache
+  static constexpr uint32_t kBinMaxObjects = 256;
+  static constexpr uint32_t kBinMinObjects = 2;
+  static constexpr uint32_t kBinFirstObjects = 8;  // a list starts small and doubles at each miss
+  static constexpr uint32_t kVisitsPerTick = 64;   // slow-path visits between two looks at the clock
+
+  // ---- giving memory back ------------------------------------------------------------------------
+  static constexpr uint32_t kDecayMs = 1000;           // default of SLABSCOPE_DECAY_MS
+  static constexpr size_t kDirtyFloor = 32 << 20;      // free dirty bytes never bounded below this
+  static constexpr unsigned kDirtyFraction = 4;        // ... nor below 1/4 of what is in use
+  static constexpr unsigned kHugeCacheEntries = 16;
+  static constexpr size_t kHugeCacheBytes = 256 << 20;
+
+  static_assert(kMaxCaches * 16 + kCountersOffset == kSlotBytes);
+  static_assert(kLargeId < kMaxCaches && kSlabBytes % kChunk == 0 && kSegment % kChunk == 0);
+  static_assert(kSlabBytes / kGranule <= 0xffff, "a slab's object index is 16 bits");
+};
+
+}  // namespace slabscope

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+
+#include "slab/base/hooks.h"
+
+#include <array>
+
+#include "slab/base/config.h"
+
+namespace slabscope {
+namespace {
+
+constinit std::array<CacheStats, Config::kLargeId + 1> g_private_cache_stats{};
+
+}  // namespace
+
+constinit Hooks g_hooks = {
+    .cache_created = [](const CacheInfo& info) { return &g_private_cache_stats[info.id]; },
+    .map_counters = [](unsigned, void*) { return false; },
+    .slot_opened = [](unsigned, void*) { return true; },
+    .slot_closed = [](void*) {},
+    .counters_needed = [](CounterPair*) { return true; },
+    .thread_started = []() {},
+    .sample_distance = [](uint64_t*, size_t) { return kNever; },
+    .sample_bytes = [](uint64_t*) { return kNever; },
+    .capture = []() { return uint32_t{0}; },
+    .track = [](const void*, size_t, size_t, unsigned, uint32_t) { return uint32_t{0}; },
+    .untrack = [](uint32_t, const void*) {},
+    .retrack = [](uint32_t record, const void*, size_t) { return record; },
+    .tick = [](uint32_t) { return false; },
+    .foreign_free = [](void*) { return false; },
+    .foreign_size = [](void*) { return size_t{0}; },
+};
+
+}  // namespace slabscope

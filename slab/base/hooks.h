@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+//
+// Hooks: what the allocator asks of whoever watches it. The only way from slab/ up.
+//
+//   slab's slow paths ──► g_hooks.* ──► preload/init.cc ──► diag (scope file, stacks, tracking)
+//
+// Without a watcher (unit tests) the defaults below hold: private counters, nothing tracked. A program
+// that links slab/ with a watcher defines slab_boot(), which is called once, before the first
+// allocation, and fills in what it wants to take over.
+//
+// Every hook is called without a lock of slab/ held, except where it says otherwise. A hook may
+// allocate from the heap it watches only where it says so.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "slab/base/compiler.h"
+#include "slab/base/stats.h"
+
+namespace slabscope {
+
+struct CacheInfo {
+  unsigned id;
+  uint32_t object_size;  // 0 for large blocks
+  uint32_t slab_bytes;
+  uint32_t objects_per_slab;
+  const char* name;  // valid during the call
+};
+
+struct Hooks {
+  // A cache is about to be used for the first time: where its statistics live from now on, zeroed.
+  // Called under the lock of the cache table; must not allocate.
+  CacheStats* (*cache_created)(const CacheInfo& info);
+
+  // Maps storage that outlives the process over the kBlockBytes at `at` for the counters of thread
+  // slots [block * kSlotsPerBlock, ...). False: private memory stays there. Under the thread
+  // registry's lock, as the next two; must not allocate.
+  bool (*map_counters)(unsigned block, void* at);
+  // Slot `number`, whose counter half lies at `counters`, gets a thread. False: the storage is full
+  // and the slot must not be touched.
+  bool (*slot_opened)(unsigned number, void* counters);
+  void (*slot_closed)(void* counters);
+  // The counters at `pair` are about to be used for the first time. False: as above.
+  bool (*counters_needed)(CounterPair* pair);
+
+  // The calling thread has its cache from now on: ask to be called when it ends. May allocate.
+  void (*thread_started)();
+
+  // How many allocations of `object_size` bytes from now the next one to be tracked is, counting it:
+  // 1 = the next one. kNever: none. 0: each one (and the thread keeps no free list).
+  uint64_t (*sample_distance)(uint64_t* rng, size_t object_size);
+  // The same for large blocks: in bytes.
+  uint64_t (*sample_bytes)(uint64_t* rng);
+  // The caller's stack, as a handle. May allocate: slab/ does not track what is allocated meanwhile.
+  uint32_t (*capture)();
+  // An object is tracked from now on. Returns its record's number, 0 if there was no room.
+  uint32_t (*track)(const void* object, size_t requested, size_t object_size, unsigned cache,
+                    uint32_t stack);
+  void (*untrack)(uint32_t record, const void* object);
+  // The object now holds `requested` bytes, perhaps at another address. Returns its record's number
+  // from now on (0: there was no room).
+  uint32_t (*retrack)(uint32_t record, const void* object, size_t requested);
+
+  // Every kVisitsPerTick slow-path visits of a thread. True: call again at the next visit already.
+  bool (*tick)(uint32_t now_ms);
+
+  // Frees a block that another allocator returned, or answers its usable size; false or 0 if it
+  // cannot be one.
+  bool (*foreign_free)(void* block);
+  size_t (*foreign_size)(void* block);
+};
+
+inline constexpr uint64_t kNever = UINT64_MAX / 2;
+
+extern constinit Hooks g_hooks;
+
+// Defined by the program that watches, or not at all.
+SC_WEAK void slab_boot(Hooks& hooks);
+
+}  // namespace slabscope

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+
+#include "slab/cache/cache_table.h"
+
+#include "slab/base/hooks.h"
+#include "slab/cache/size_class.h"
+
+namespace slabscope {
+namespace {
+
+struct Name {
+  char text[24];
+};
+
+// "malloc-<size>" or "malloc-large".
+Name name_of(unsigned id) {
+  Name name{"malloc-large"};
+  if (id == Config::kLargeId) return name;
+  char digits[8];
+  size_t count = 0;
+  for (size_t size = SizeClass::size_of(id); size != 0; size /= 10) {
+    digits[count++] = static_cast<char>('0' + size % 10);
+  }
+  size_t end = 7;  // behind "malloc-"
+  while (count > 0) name.text[end++] = digits[--count];
+  name.text[end] = '\0';
+  return name;
+}
+
+}  // namespace
+
+constinit CacheTable g_caches;
+
+void CacheTable::need(unsigned id) {
+  if (ready(id)) return;
+  MutexLock lock(mutex_);
+  if (ready(id)) return;
+  const Name name = name_of(id);
+  CacheInfo info{.id = id, .object_size = 0, .slab_bytes = 0, .objects_per_slab = 0,
+                 .name = name.text};
+  if (id < kCount) {
+    const size_t size = SizeClass::size_of(id);
+    const size_t slab_bytes = SizeClass::slab_bytes(size);
+    info.object_size = static_cast<uint32_t>(size);
+    info.slab_bytes = static_cast<uint32_t>(slab_bytes);
+    info.objects_per_slab = static_cast<uint32_t>(slab_bytes / size);
+  }
+  CacheStats* stats = g_hooks.cache_created(info);
+  if (id < kCount) {
+    plain_[id].init(id, info.object_size, info.slab_bytes, Tracked::kNo, stats);
+    tracked_[id].init(id, info.object_size, info.slab_bytes, Tracked::kYes, stats);
+  }
+  __atomic_store_n(&stats_[id], stats, __ATOMIC_RELEASE);
+}
+
+unsigned CacheTable::shrink_all() {
+  unsigned released = 0;
+  for (unsigned id = Config::kFirstMallocId; id < kCount; ++id) {
+    if (!ready(id) || stat_get(stats(id).slabs_empty) == 0) continue;
+    released += plain_[id].shrink() + tracked_[id].shrink();
+  }
+  return released;
+}
+
+void CacheTable::lock_for_fork() SC_NO_THREAD_ANALYSIS {
+  mutex_.lock();
+  for (unsigned id = 1; id < kCount; ++id) {
+    if (!ready(id)) continue;
+    plain_[id].lock_for_fork();
+    tracked_[id].lock_for_fork();
+  }
+}
+
+void CacheTable::unlock_after_fork() SC_NO_THREAD_ANALYSIS {
+  for (unsigned id = 1; id < kCount; ++id) {
+    if (!ready(id)) continue;
+    plain_[id].unlock_after_fork();
+    tracked_[id].unlock_after_fork();
+  }
+  mutex_.unlock();
+}
+
+void CacheTable::reset_after_fork() {
+  for (unsigned id = 1; id < kCount; ++id) {
+    if (!ready(id)) continue;
+    plain_[id].reset_after_fork();
+    tracked_[id].reset_after_fork();
+  }
+  mutex_.reset_after_fork();
+}
+
+}  // namespace slabscope

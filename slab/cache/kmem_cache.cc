@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+
+#include "slab/cache/kmem_cache.h"
+
+#include "slab/base/panic.h"
+#include "slab/pages/meta.h"
+#include "slab/pages/page_heap.h"
+#include "slab/pages/page_map.h"
+
+namespace slabscope {
+namespace {
+
+FreeObject* object_at(const Slab* slab, uint32_t object_size, uint32_t index) {
+  return reinterpret_cast<FreeObject*>(slab->base + size_t{index} * object_size);
+}
+
+}  // namespace
+
+void KmemCache::init(unsigned id, size_t object_size, size_t slab_bytes, Tracked tracked,
+                     CacheStats* stats) {
+  id_ = id;
+  object_size_ = static_cast<uint32_t>(object_size);
+  slab_chunks_ = static_cast<uint32_t>(slab_bytes >> Config::kChunkShift);
+  tracked_ = tracked == Tracked::kYes;
+  capacity_ = static_cast<uint32_t>(slab_bytes / object_size);
+  divider_ = Divider(object_size_);
+  stats_ = stats;
+}
+
+// ---- slabs come and go -----------------------------------------------------------------------
+
+Slab* KmemCache::acquire() {
+  Slab* slab = nullptr;
+  {
+    MutexLock lock(mutex_);
+    slab = partial_.front();
+    if (slab != nullptr) {
+      unlist_locked(slab);
+      // Still PARTIAL, but unlisted: a thread that empties it now leaves it alone.
+      SlabWord word = slab->load();
+      SlabWord wanted;
+      do {
+        wanted = word;
+        wanted.state = SlabState::kCurrent;
+      } while (!slab->replace(word, wanted));
+    }
+  }
+  return slab != nullptr ? slab : grow();
+}
+
+Slab* KmemCache::grow() {
+  Slab* slab = slab_record_new();
+  if (slab == nullptr) return nullptr;
+  slab->records = tracked_ ? new_record_table() : nullptr;
+  bool zeroed = false;
+  const size_t first = tracked_ && slab->records == nullptr
+                           ? PageHeap::kNoRun
+                           : g_page_heap.allocate(slab_chunks_, 1, &zeroed);
+  if (first == PageHeap::kNoRun) {
+    slab_record_delete(slab);  // a table without a slab is lost: 4 bytes an object, once, without memory
+    return nullptr;
+  }
+  slab->base = static_cast<char*>(g_page_map.address_of(first));
+  slab->first_chunk = static_cast<uint32_t>(first);
+  slab->listed = false;
+  slab->counted_empty = false;
+  slab->word.store(SlabWord{.state = SlabState::kCurrent}.pack(), std::memory_order_relaxed);
+  slab->cache.store(this, std::memory_order_release);
+  for (size_t i = first; i < first + slab_chunks_; ++i) {
+    Chunk* chunk = g_page_map.chunk(i);
+    chunk->slab = slab;
+    chunk->kind.store(ChunkKind::kSlab, std::memory_order_release);
+  }
+  g_page_map.set_ids(first, slab_chunks_, tracked_ ? 0 : id_);
+  stat_add(stats_->slabs, 1);
+  stat_add(stats_->slabs_grown, 1);
+  stat_add(g_heap_stats->mapped_slab_bytes, slab_bytes());
+  return slab;
+}
+
+// A zeroed table of record numbers. All objects of a released slab were freed, which zeroed theirs.
+uint32_t* KmemCache::new_record_table() {
+  {
+    MutexLock lock(mutex_);
+    FreeObject* table = record_tables_;
+    if (table != nullptr) {
+      record_tables_ = table->next;
+      table->next = nullptr;
+      return reinterpret_cast<uint32_t*>(table);
+    }
+  }
+  return static_cast<uint32_t*>(meta_allocate(align_up(capacity_ * sizeof(uint32_t), 16)));
+}
+
+// All of the slab's objects are in it and it is on no list: nobody else can reach it.
+void KmemCache::release_slab(Slab* slab) {
+  const size_t first = slab->first_chunk;
+  if (tracked_) {
+    MutexLock lock(mutex_);
+    auto* table = reinterpret_cast<FreeObject*>(slab->records);
+    table->next = record_tables_;
+    record_tables_ = table;
+  }
+  g_page_map.set_ids(first, slab_chunks_, 0);
+  for (size_t i = first; i < first + slab_chunks_; ++i) {
+    g_page_map.chunk(i)->kind.store(ChunkKind::kNone, std::memory_order_release);
+  }
+  slab_record_delete(slab);
+  g_page_heap.release(first, slab_chunks_);
+  stat_sub(stats_->slabs, 1);
+  stat_add(stats_->slabs_released, 1);
+  stat_sub(g_heap_stats->mapped_slab_bytes, slab_bytes());
+}
+
+void KmemCache::unlist_locked(Slab* slab) {
+  slab->unlink();
+  slab->listed = false;
+  --partial_count_;
+  stat_sub(stats_->slabs_partial, 1);
+  set_counted_empty_locked(slab, false);
+}
+
+void KmemCache::set_counted_empty_locked(Slab* slab, bool counted) {
+  if (slab->counted_empty == counted) return;
+  slab->counted_empty = counted;
+  empty_count_ += counted ? 1U : -1U;
+  stat_add(stats_->slabs_empty, counted ? uint64_t{1} : ~uint64_t{0});
+}
+
+// The slab has just become PARTIAL and belongs to the caller until it is on the list.
+void KmemCache::list_slab(Slab* slab) {
+  {
+    MutexLock lock(mutex_);
+    const bool empty = is_empty(slab->load());
+    if (!empty || partial_count_ == 0) {
+      slab->listed = true;
+      // Empty slabs go last: the others are used up first.
+      if (empty) {
+        partial_.push_back(slab);
+        set_counted_empty_locked(slab, true);
+      } else {
+        partial_.push_front(slab);
+      }
+      ++partial_count_;
+      stat_add(stats_->slabs_partial, 1);
+      return;
+    }
+    slab->cache.store(nullptr, std::memory_order_release);
+  }
+  release_slab(slab);
+}
+
+// The caller's put() was the one after which nothing of the slab was out. Since then the slab may
+// have been acquired, released, even reused: look again under the lock.
+void KmemCache::slab_emptied(Slab* slab) {
+  {
+    MutexLock lock(mutex_);
+    if (slab->cache.load(std::memory_order_acquire) != this || !slab->listed ||
+        !is_empty(slab->load())) {
+      return;
+    }
+    if (partial_count_ == 1) {  // the last one stays, for a program that frees and allocates in turn
+      set_counted_empty_locked(slab, true);
+      return;
+    }
+    unlist_locked(slab);
+    slab->cache.store(nullptr, std::memory_order_release);
+  }
+  release_slab(slab);
+}
+
+void KmemCache::leave(Slab* slab) {
+  SlabWord word = slab->load();
+  SlabWord wanted;
+  do {
+    wanted = word;
+    const bool gives = word.count > 0 || word.carved < capacity_;
+    wanted.state = gives ? SlabState::kPartial : SlabState::kFull;
+  } while (!slab->replace(word, wanted));
+  if (wanted.state == SlabState::kPartial) list_slab(slab);
+}
+
+unsigned KmemCache::shrink() {
+  unsigned released = 0;
+  for (;;) {
+    Slab* victim = nullptr;
+    {
+      MutexLock lock(mutex_);
+      for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
+        if (is_empty(slab->load())) victim = slab;
+      }
+      if (victim == nullptr) return released;
+      unlist_locked(victim);
+      victim->cache.store(nullptr, std::memory_order_release);
+    }
+    release_slab(victim);
+    ++released;
+  }
+}
+
+// ---- objects come and go ---------------------------------------------------------------------
+
+Chain KmemCache::take_returned(Slab* slab) {
+  SlabWord word = slab->load();
+  SlabWord wanted;
+  do {
+    if (word.count == 0) return {};
+    wanted = word;
+    wanted.head = 0;
+    wanted.count = 0;
+  } while (!slab->replace(word, wanted));
+  count_out(word.count);
+  return {object_at(slab, object_size_, word.head - 1U), nullptr, word.count};
+}
+
+Chain KmemCache::carve(Slab* slab, uint32_t wanted) {
+  const uint32_t first = slab->load().carved;
+  const uint32_t count = wanted < capacity_ - first ? wanted : capacity_ - first;
+  if (count == 0) return {};
+  Chain chain{object_at(slab, object_size_, first),
+              object_at(slab, object_size_, first + count - 1), count};
+  for (uint32_t i = first; i + 1 < first + count; ++i) {
+    object_at(slab, object_size_, i)->next = object_at(slab, object_size_, i + 1);
+  }
+  chain.tail->next = nullptr;
+  slab->word.fetch_add(uint64_t{count} << 32, std::memory_order_acq_rel);
+  count_out(count);
+  return chain;
+}
+
+// The peak may miss a moment between two threads' steps; it never runs ahead of the truth.
+void KmemCache::count_out(uint32_t count) {
+  const uint64_t out = __atomic_add_fetch(&stats_->objects_out, count, __ATOMIC_RELAXED);
+  if (out > stat_get(stats_->peak_active_objects)) stat_set(stats_->peak_active_objects, out);
+}
+
+void KmemCache::put(Slab* slab, Chain chain) {
+  const uint32_t head_index = index_of(slab, chain.head);
+  SlabWord word = slab->load();
+  SlabWord wanted;
+  do {
+    if (SC_UNLIKELY(chain.count > word.out())) {
+      stat_add(g_heap_stats->errors_double_free, 1);
+      panic("double free of", chain.head, "more objects came back to its slab than were taken");
+    }
+    chain.tail->next = word.head == 0 ? nullptr : object_at(slab, object_size_, word.head - 1U);
+    wanted = word;
+    wanted.head = static_cast<uint16_t>(head_index + 1);
+    wanted.count = static_cast<uint16_t>(word.count + chain.count);
+    if (word.state == SlabState::kFull) wanted.state = SlabState::kPartial;
+  } while (!slab->replace(word, wanted));
+  stat_sub(stats_->objects_out, chain.count);
+  if (word.state == SlabState::kFull) {
+    list_slab(slab);
+  } else if (word.state == SlabState::kPartial && is_empty(wanted)) {
+    slab_emptied(slab);
+  }
+}
+
+void KmemCache::validate() {
+  MutexLock lock(mutex_);
+  uint32_t count = 0;
+  for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
+    const SlabWord word = slab->load();
+    SC_CHECK(slab->listed && slab->cache.load(std::memory_order_relaxed) == this);
+    SC_CHECK(word.state == SlabState::kPartial);
+    SC_CHECK(word.count <= word.carved && word.carved <= capacity_);
+    SC_CHECK(word.count > 0 || word.carved < capacity_);
+    SC_CHECK((word.head == 0) == (word.count == 0));
+    ++count;
+  }
+  SC_CHECK(count == partial_count_);
+}
+
+}  // namespace slabscope

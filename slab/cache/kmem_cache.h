@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+//
+// KmemCache: all slabs of objects of one size, and the list of those that have objects to give.
+//
+//   thread's list ◄─refill── CURRENT slab ◄─acquire()── partial list ◄─── put(): first object back
+//        │                                      ▲                     ◄─── leave(): thread moved on
+//        └──flush, grouped by slab──► put() ────┘   empty ──► page heap (one empty slab is kept)
+//                                                   none left ──► grow: a run from the page heap
+//
+// A tracked cache is the twin of another, for objects with a stack on record: its slabs' map entry
+// is id 0, so that a free comes to the slow path by itself, and each slab has a table of record
+// numbers, one an object. Its geometry and its statistics are those of the other.
+//
+// Invariants
+//   1. slabs on partial_ are PARTIAL and `listed`; no other slab is.                  (validate())
+//   2. A slab returns to the page heap only from the partial list, with all objects in it, under
+//      mutex_: nobody can reach it then.
+//   3. stats.objects_out == carved - count, summed over the slabs, when no thread is inside.
+// Locks: mutex_; below it only the page heap's and the record list's. put() takes it only when a
+// slab changes between FULL, PARTIAL and empty: once a slab's worth of frees, not once a free.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "slab/base/bits.h"
+#include "slab/base/config.h"
+#include "slab/base/list.h"
+#include "slab/base/mutex.h"
+#include "slab/base/stats.h"
+#include "slab/cache/slab.h"
+
+namespace slabscope {
+
+enum class Tracked : uint8_t { kNo, kYes };
+
+class KmemCache {
+ public:
+  constexpr KmemCache() = default;
+
+  // Before any use. `slab_bytes` is a multiple of kChunk; `stats` outlives the cache.
+  void init(unsigned id, size_t object_size, size_t slab_bytes, Tracked tracked, CacheStats* stats);
+
+  unsigned id() const { return id_; }
+  uint32_t object_size() const { return object_size_; }
+  uint32_t slab_bytes() const { return slab_chunks_ << Config::kChunkShift; }
+  uint32_t capacity() const { return capacity_; }
+  bool tracked() const { return tracked_; }
+  CacheStats& stats() const { return *stats_; }
+
+  // A slab with objects to give, now CURRENT and the caller's; nullptr without memory.
+  [[nodiscard]] Slab* acquire();
+  // The caller is done with its CURRENT slab.
+  void leave(Slab* slab);
+
+  // From a CURRENT slab of the caller: the whole chain of returned objects (may be empty) ...
+  Chain take_returned(Slab* slab);
+  // ... or up to `wanted` objects that were never used, linked in address order (may be empty).
+  Chain carve(Slab* slab, uint32_t wanted);
+
+  // Returns a chain of objects, all of `slab`, to it. Any thread. Panics if the slab would then hold
+  // more objects than it has: one of them was freed twice.
+  void put(Slab* slab, Chain chain);
+
+  // The number of `object` in its slab; kNotAnObject if no object starts there.
+  static constexpr uint32_t kNotAnObject = UINT32_MAX;
+  uint32_t index_of(const Slab* slab, const void* object) const {
+    const auto offset = static_cast<uint32_t>(static_cast<const char*>(object) - slab->base);
+    const uint32_t index = divider_.divide(offset);
+    return index < capacity_ && index * object_size_ == offset ? index : kNotAnObject;
+  }
+
+  // Gives empty slabs back to the page heap. Returns how many.
+  unsigned shrink();
+
+  void validate();
+  void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
+  void unlock_after_fork() SC_NO_THREAD_ANALYSIS { mutex_.unlock(); }
+  void reset_after_fork() { mutex_.reset_after_fork(); }
+
+ private:
+  Slab* grow();
+  void list_slab(Slab* slab);
+  void slab_emptied(Slab* slab);
+  void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
+  void release_slab(Slab* slab);
+  uint32_t* new_record_table();
+  void count_out(uint32_t count);
+  void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);
+  bool is_empty(const SlabWord& word) const { return word.count == word.carved; }
+
+  Mutex mutex_;
+  uint32_t id_ = 0;
+  uint32_t object_size_ = 0;
+  uint32_t slab_chunks_ = 0;
+  uint32_t capacity_ = 0;
+  bool tracked_ = false;
+  Divider divider_;
+  CacheStats* stats_ = nullptr;
+  List<Slab> partial_ SC_GUARDED_BY(mutex_);
+  uint32_t partial_count_ SC_GUARDED_BY(mutex_) = 0;
+  uint32_t empty_count_ SC_GUARDED_BY(mutex_) = 0;
+  FreeObject* record_tables_ SC_GUARDED_BY(mutex_) = nullptr;  // unused ones, of tracked caches
+};
+
+}  // namespace slabscope

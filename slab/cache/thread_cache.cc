@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MIT
+
+#include "slab/cache/thread_cache.h"
+
+#include "slab/base/panic.h"
+#include "slab/cache/cache_table.h"
+#include "slab/cache/decay.h"
+
+namespace slabscope {
+
+// ---- the bookkeeping of one bin --------------------------------------------------------------
+
+uint64_t ThreadCache::length(unsigned id) {
+  Bin* b = bin(id);
+  if (b->head == nullptr) return 0;
+  const CounterPair* counters = counters_of(b);
+  const uint64_t value = counted(counters->frees) - counted(counters->allocs) + slow(id).bias;
+  // Shared memory is not to be trusted: a senseless length is taken for a full list.
+  return value <= Config::kBinMaxObjects * 2 ? value : Config::kBinMaxObjects * 2;
+}
+
+// First use of a bin: its cache exists, its counters have a page, its first sample is drawn.
+void ThreadCache::need_bin(unsigned id) {
+  BinSlow& s = slow(id);
+  if (SC_LIKELY(s.cap != 0)) return;
+  g_caches.need(id);
+  Bin* b = bin(id);
+  CounterPair* counters = counters_of(b);
+  (void)g_hooks.counters_needed(counters);
+  const size_t size = SizeClass::size_of(id);
+  const size_t most = Config::kBinMaxBytes / size;
+  s.cap = Config::kBinFirstObjects < most ? Config::kBinFirstObjects
+                                          : static_cast<uint32_t>(most > 1 ? most : 1);
+  const uint64_t allocs = counted(counters->allocs);
+  s.bias = allocs - counted(counters->frees);
+  const uint64_t distance = g_hooks.sample_distance(&rng_, size);
+  s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
+}
+
+// Sets trip so that list and frees to come stay within the cap and the next sample's distance.
+void ThreadCache::rearm(unsigned id) {
+  BinSlow& s = slow(id);
+  Bin* b = bin(id);
+  const CounterPair* counters = counters_of(b);
+  const uint64_t allocs = counted(counters->allocs);
+  const uint64_t distance = s.sample_at > allocs ? s.sample_at - allocs : 0;
+  uint64_t have = length(id);
+  if (SC_UNLIKELY(have > distance / 2 && distance < 2 * uint64_t{Config::kBinMaxObjects})) {
+    shorten(id, distance / 2);
+    have = length(id);
+  }
+  uint64_t room = have < s.cap ? s.cap - have : 0;
+  if (have + room > distance) room = distance > have ? distance - have : 0;
+  b->trip = counted(counters->frees) + room;
+}
+
+// Keeps the first `keep` objects of the list; the others go to the reserve.
+void ThreadCache::shorten(unsigned id, uint64_t keep) {
+  BinSlow& s = slow(id);
+  Bin* b = bin(id);
+  FreeObject** link = &b->head;
+  for (uint64_t i = 0; i < keep && *link != nullptr; ++i) link = &(*link)->next;
+  FreeObject* rest = *link;
+  *link = nullptr;
+  while (rest != nullptr) {
+    FreeObject* next = rest->next;
+    rest->next = s.reserve;
+    s.reserve = rest;
+    ++s.reserve_count;
+    --s.bias;
+    rest = next;
+  }
+}
+
+// ---- from slabs to the list --------------------------------------------------------------------
+
+uint32_t ThreadCache::refill_target(unsigned id, uint64_t distance) {
+  BinSlow& s = slow(id);
+  uint64_t target = s.cap;
+  const size_t size = SizeClass::size_of(id);
+  // A list that ran dry may grow: it doubles up to its share of bytes.
+  uint64_t most = Config::kBinMaxBytes / size;
+  if (most > Config::kBinMaxObjects) most = Config::kBinMaxObjects;
+  if (most < Config::kBinMinObjects) most = Config::kBinMinObjects;
+  s.cap = static_cast<uint32_t>(s.cap * 2 < most ? s.cap * 2 : most);
+  // Half the room, so that frees fit in before the list must be flushed; at most one sample's way.
+  target = (target + 1) / 2;
+  if (target > distance / 2) target = distance / 2;
+  return static_cast<uint32_t>(target > 0 ? target : 1);
+}
+
+// Makes sure that the reserve holds something: objects that came back to the current slab, then ones
+// never used, then another slab. False without memory.
+bool ThreadCache::fill_reserve(unsigned id, uint32_t wanted) {
+  BinSlow& s = slow(id);
+  if (s.reserve != nullptr) return true;
+  KmemCache* cache = g_caches.plain(id);
+  for (;;) {
+    if (s.current != nullptr) {
+      Chain chain = cache->take_returned(s.current);
+      if (chain.count == 0) chain = cache->carve(s.current, wanted);
+      if (chain.count > 0) {
+        s.reserve = chain.head;
+        s.reserve_count = chain.count;
+        return true;
+      }
+      cache->leave(s.current);
+    }
+    s.current = cache->acquire();
+    if (s.current == nullptr) return false;
+  }
+}
+
+// Moves up to `wanted` objects from the reserve to the (empty) list, in their order.
+uint32_t ThreadCache::move_from_reserve(unsigned id, uint32_t wanted) {
+  BinSlow& s = slow(id);
+  Bin* b = bin(id);
+  FreeObject* last = s.reserve;
+  uint32_t moved = 1;
+  while (moved < wanted && last->next != nullptr) {
+    last = last->next;
+    ++moved;
+  }
+  b->head = s.reserve;
+  s.reserve = last->next;
+  s.reserve_count = s.reserve_count > moved ? s.reserve_count - moved : 0;
+  if (s.reserve == nullptr) s.reserve_count = 0;
+  last->next = nullptr;
+  s.bias += moved;
+  return moved;
+}
+
+void* ThreadCache::allocate_slow(unsigned id, size_t requested) {
+  visit();
+  inside_ = true;
+  need_bin(id);
+  BinSlow& s = slow(id);
+  Bin* b = bin(id);
+  CounterPair* counters = counters_of(b);
+  const uint64_t allocs = counted(counters->allocs);
+  void* object = nullptr;
+  if (SC_UNLIKELY(allocs >= s.sample_at && !busy_)) {
+    object = allocate_tracked(id, requested);
+  } else {
+    if (b->head == nullptr) {
+      // Restart the length from what is known for sure: the list is empty.
+      s.bias = allocs - counted(counters->frees);
+      const uint64_t distance = s.sample_at > allocs ? s.sample_at - allocs : 0;
+      const uint32_t target = refill_target(id, distance);
+      if (fill_reserve(id, target)) move_from_reserve(id, target);
+      stat_add(g_caches.stats(id).slow_allocations, 1);
+    }
+    object = pop_fast(b);
+  }
+  rearm(id);
+  inside_ = false;
+  return object;
+}
+
+// ---- tracked objects ---------------------------------------------------------------------------
+
+// An object of the tracked twin and its slab; nullptr without memory.
+FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
+  BinSlow& s = slow(id);
+  KmemCache* cache = g_caches.tracked(id);
+  while (s.tracked_reserve == nullptr) {
+    if (s.tracked_current != nullptr) {
+      Chain chain = cache->take_returned(s.tracked_current);
+      if (chain.count == 0) chain = cache->carve(s.tracked_current, kTrackedBatch);
+      if (chain.count > 0) {
+        s.tracked_reserve = chain.head;
+        break;
+      }
+      cache->leave(s.tracked_current);
+    }
+    s.tracked_current = cache->acquire();
+    if (s.tracked_current == nullptr) return nullptr;
+  }
+  FreeObject* object = s.tracked_reserve;
+  s.tracked_reserve = object->next;
+  *slab = s.tracked_current;  // the reserve is emptied before another slab becomes current
+  return object;
+}
+
+void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
+  // No lock is held and no list is in between while the stack is captured; what the capture itself
+  // allocates goes the plain way, because busy_ is set.
+  inside_ = false;
+  busy_ = true;
+  const uint32_t stack = g_hooks.capture();
+  busy_ = false;
+  inside_ = true;
+  Slab* slab = nullptr;
+  FreeObject* object = take_tracked(id, &slab);
+  if (object == nullptr) return nullptr;
+  BinSlow& s = slow(id);
+  KmemCache* cache = g_caches.tracked(id);
+  const uint32_t record =
+      g_hooks.track(object, requested, cache->object_size(), id, stack);
+  __atomic_store_n(&slab->records[cache->index_of(slab, object)],
+                   record != 0 ? record : kUnrecorded, __ATOMIC_RELAXED);
+  CounterPair* counters = counters_of(bin(id));
+  count_up(counters->allocs);
+  ++s.bias;  // the list did not change
+  const uint64_t distance = g_hooks.sample_distance(&rng_, cache->object_size());
+  s.sample_at = counted(counters->allocs) + (distance == 0 ? 0 : distance - 1);
+  return object;
+}
+
+void ThreadCache::free_tracked(KmemCache* cache, Slab* slab, void* object) {
+  visit();
+  inside_ = true;
+  auto* free_object = static_cast<FreeObject*>(object);
+  cache->put(slab, Chain{free_object, free_object, 1});
+  BinSlow& s = slow(cache->id());
+  CounterPair* counters = counters_of(bin(cache->id()));
+  count_up(counters->frees);
+  --s.bias;  // the list did not change
+  if (s.cap != 0) rearm(cache->id());
+  inside_ = false;
+}
+
+bool ThreadCache::sample_large(size_t size) {
+  if (busy_) return false;
+  if (large_countdown_ > size) {
+    if (large_countdown_ < kNever) large_countdown_ -= size;
+    return false;
+  }
+  large_countdown_ = g_hooks.sample_bytes(&rng_);
+  return true;
+}
+
+void ThreadCache::count_large_alloc() { count_up(counters_of(bin(Config::kLargeId))->allocs); }
+
+void ThreadCache::count_large_free() {
+  visit();
+  count_up(counters_of(bin(Config::kLargeId))->frees);
+}
+
+// ---- from the list to the slabs ----------------------------------------------------------------
+
+void ThreadCache::free_slow(unsigned id, void* object) {
+  visit();
+  inside_ = true;
+  need_bin(id);
+  BinSlow& s = slow(id);
+  Bin* b = bin(id);
+  CounterPair* counters = counters_of(b);
+  auto* free_object = static_cast<FreeObject*>(object);
+  if (b->head == nullptr) s.bias = counted(counters->allocs) - counted(counters->frees);
+  const uint64_t have = length(id);
+  free_object->next = b->head;
+  b->head = free_object;
+  count_up(counters->frees);
+  if (have + 1 > s.cap) {
+    flush_list(id, (s.cap + 1) / 2);
+    // A list that overflows may grow as one that runs dry does, so that a thread which only frees
+    // returns its objects in large batches.
+    const size_t most = Config::kBinMaxBytes / SizeClass::size_of(id);
+    if (s.cap * 2 <= most && s.cap * 2 <= Config::kBinMaxObjects) s.cap *= 2;
+  }
+  rearm(id);
+  if (s.reserve_count > 2 * Config::kBinMaxObjects + g_caches.plain(id)->capacity()) {
+    flush_reserve(id);
+  }
+  inside_ = false;
+}
+
+// Returns up to `limit` objects of `list` to their slabs, one put() a slab and batch; panics if one
+// of them is no object of the cache. Returns how many it was.
+uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit) {
+  // Eight open chains, found by the slab's address: objects freed together mostly come from few
+  // slabs, and a chain that is pushed out early only costs one more compare-and-swap.
+  struct Open {
+    Slab* slab;
+    Chain chain;
+  } open[kOpenChains] = {};
+  uint64_t given = 0;
+  uint64_t remote = 0;
+  const auto close = [&](Open& entry) {
+    if (entry.slab == nullptr) return;
+    if (entry.slab != mine && entry.slab->load().state == SlabState::kCurrent) {
+      remote += entry.chain.count;
+    }
+    cache->put(entry.slab, entry.chain);
+    entry = {};
+  };
+  while (list != nullptr && given < limit) {
+    FreeObject* object = list;
+    list = object->next;
+    const Chunk* chunk = g_page_map.find(object);
+    Slab* slab = chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
+                     ? chunk->slab
+                     : nullptr;
+    if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache ||
+                    cache->index_of(slab, object) == KmemCache::kNotAnObject)) {
+      stat_add(g_heap_stats->errors_invalid_free, 1);
+      panic("invalid free of", object, "no object starts there");
+    }
+    Open& entry = open[(reinterpret_cast<uintptr_t>(slab) / sizeof(Slab)) % kOpenChains];
+    if (entry.slab != slab) {
+      close(entry);
+      entry.slab = slab;
+    }
+    entry.chain.push(object);
+    ++given;
+  }
+  for (Open& entry : open) close(entry);
+  if (remote > 0) stat_add(cache->stats().remote_frees, remote);
+  return given;
+}
+
+// Returns the `count` objects at the list's head to their slabs.
+void ThreadCache::flush_list(unsigned id, uint32_t count) {
+  Bin* b = bin(id);
+  FreeObject* first = b->head;
+  FreeObject** link = &b->head;
+  uint32_t taken = 0;
+  while (taken < count && *link != nullptr) {
+    link = &(*link)->next;
+    ++taken;
+  }
+  if (taken == 0) return;
+  b->head = *link;
+  *link = nullptr;  // ends the part that goes; *link is no longer in the list
+  slow(id).bias -= taken;
+  give_back(g_caches.plain(id), slow(id).current, first, taken);
+}
+
+void ThreadCache::flush_reserve(unsigned id) {
+  BinSlow& s = slow(id);
+  FreeObject* list = s.reserve;
+  s.reserve = nullptr;
+  s.reserve_count = 0;
+  give_back(g_caches.plain(id), s.current, list, UINT64_MAX);
+}
+
+void ThreadCache::flush_bin(unsigned id) {
+  BinSlow& s = slow(id);
+  if (s.cap == 0) return;
+  flush_list(id, UINT32_MAX);
+  flush_reserve(id);
+  if (s.current != nullptr) {
+    g_caches.plain(id)->leave(s.current);
+    s.current = nullptr;
+  }
+  FreeObject* tracked = s.tracked_reserve;
+  s.tracked_reserve = nullptr;
+  give_back(g_caches.tracked(id), s.tracked_current, tracked, UINT64_MAX);
+  if (s.tracked_current != nullptr) {
+    g_caches.tracked(id)->leave(s.tracked_current);
+    s.tracked_current = nullptr;
+  }
+}
+
+void ThreadCache::flush_all() {
+  for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) flush_bin(id);
+}
+
+// Bins in which nothing happened since the last look give their objects back.
+void ThreadCache::flush_idle() {
+  for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) {
+    BinSlow& s = slow(id);
+    if (s.cap == 0) continue;
+    const CounterPair* counters = counters_of(bin(id));
+    const uint64_t operations = counted(counters->allocs) + counted(counters->frees);
+    if (operations == s.seen_operations) flush_bin(id);
+    s.seen_operations = operations;
+  }
+}
+
+// The heartbeat: every kVisitsPerTick visits a look at the clock, and what is due then.
+void ThreadCache::visit() {
+  if (SC_LIKELY(++visits_ < Config::kVisitsPerTick)) return;
+  stat_add(g_heap_stats->door_visits, visits_);
+  visits_ = 0;
+  const uint32_t now_ms = decay_tick();
+  if (g_hooks.tick(now_ms)) visits_ = Config::kVisitsPerTick - 1;
+  if (now_ms - last_scan_ms_ < decay_ms()) return;
+  last_scan_ms_ = now_ms;
+  flush_idle();
+}
+
+}  // namespace slabscope

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+//
+// ThreadCache: the objects one thread may hand out without asking anybody.
+//
+//   malloc ─► bin[id].head ─pop─► caller                free ─push─► bin[id].head
+//                │ empty                                  │ frees reaches trip
+//                ▼ refill_slow()                          ▼ free_slow()
+//             reserve ◄── CURRENT slab ◄── KmemCache    reserve, put() grouped by slab
+//
+//   slot    │ Bin[id]: head, trip │ … │ ThreadCache │ …      private, 64 KiB a thread, lazily touched
+//           │◄─────────── kBinToCounters ───────────►│
+//   shared  │ header │ CounterPair[id]: allocs, frees │ …      in the scope file
+//
+// The exact counts double as the list's length: length == frees - allocs + bias, where bias changes
+// only on the slow paths. So a free costs one increment and one compare, and the numbers that a
+// reader outside sees are exact at every moment. A thread without a cache points at a block of
+// zeroes: its lists are empty and its trips 0, so the fast paths need no test for it.
+//
+// Sampling: when the next tracked allocation is R allocations away, the slow path leaves L objects
+// in the list and allows T more frees with L + T <= R. Pops are at most L + T, so the slow path is
+// reached no later than the sample. R at least halves from visit to visit; at R == 0 the list is
+// empty and the next malloc is the sample. An id whose trip stays 0 is always on the slow path.
+//
+// Invariants
+//   1. Only the owning thread touches a bin; nothing here is shared but the counters, which it alone
+//      writes.
+//   2. length(bin) == frees - allocs + bias at each visit, if the shared counters were left alone.
+//      If not, lists are flushed early or late: walks are bounded and end at null.
+//   3. frees < trip on the fast path.
+// Locks: none here. The slow calls take KmemCache's and below it the page heap's.
+// Called from: slab/heap.h only. Never throws, safe after fork in the child.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "slab/base/compiler.h"
+#include "slab/base/config.h"
+#include "slab/base/hooks.h"
+#include "slab/base/stats.h"
+#include "slab/cache/kmem_cache.h"
+#include "slab/cache/size_class.h"
+#include "slab/pages/page_map.h"
+
+namespace slabscope {
+
+// One thread's free list of one cache: what the fast paths touch.
+struct Bin {
+  FreeObject* head;
+  uint64_t trip;  // the value of `frees` at which free() goes to the slow path
+};
+static_assert(sizeof(Bin) == 16 && sizeof(CounterPair) == 16);
+
+SC_INLINE CounterPair* counters_of(Bin* bin) {
+  return reinterpret_cast<CounterPair*>(reinterpret_cast<char*>(bin) + Config::kBinToCounters);
+}
+
+// The slot of the calling thread: its Bin[]. Never null.
+extern thread_local constinit char* t_bins SC_TLS;
+
+SC_INLINE Bin* bin_at(char* bins, size_t offset) { return reinterpret_cast<Bin*>(bins + offset); }
+
+// Pops from the bin, or nullptr if its list is empty.
+SC_INLINE void* pop_fast(Bin* bin) {
+  FreeObject* object = bin->head;
+  if (SC_UNLIKELY(object == nullptr)) return nullptr;
+  bin->head = object->next;
+  count_up(counters_of(bin)->allocs);
+  return object;
+}
+
+// Pushes `object` if its id's list has room; false: the slow path must look at it.
+SC_INLINE bool push_fast(void* object) {
+  const size_t index = g_page_map.index_of(object);
+  if (SC_UNLIKELY(index >= g_page_map.chunk_limit())) return false;
+  Bin* bin = bin_at(t_bins, g_page_map.id_at(index) * sizeof(Bin));
+  CounterPair* counters = counters_of(bin);
+  const uint64_t frees = counted(counters->frees);
+  if (SC_UNLIKELY(frees >= bin->trip)) return false;
+  count_to(counters->frees, frees + 1);
+  auto* free_object = static_cast<FreeObject*>(object);
+  free_object->next = bin->head;
+  bin->head = free_object;
+  return true;
+}
+
+// What the slow paths keep of a thread and cache.
+struct BinSlow {
+  FreeObject* reserve;      // free objects beside the list, of any slab
+  uint32_t reserve_count;
+  uint32_t cap;             // objects the list may hold; 0: the bin was never used
+  Slab* current;            // CURRENT for this thread, or nullptr
+  uint64_t bias;
+  uint64_t sample_at;       // the value of `allocs` at which an allocation is tracked
+  uint64_t seen_operations;  // at the last look for idle lists
+  Slab* tracked_current;    // of the tracked twin
+  FreeObject* tracked_reserve;
+};
+static_assert(sizeof(BinSlow) == 64);
+
+class ThreadCache {
+ public:
+  // The cache of the calling thread; nullptr if it has none yet, or no longer.
+  static ThreadCache* current();
+
+  // An object of cache `id` for a request of `requested` bytes, when the fast path had none.
+  // nullptr without memory.
+  [[nodiscard]] void* allocate_slow(unsigned id, size_t requested);
+  // Frees an object of the plain cache `id` when the fast path did not.
+  void free_slow(unsigned id, void* object);
+  // Frees an object of a tracked cache, whose record is already gone.
+  void free_tracked(KmemCache* cache, Slab* slab, void* object);
+
+  // Whether a large block of `size` bytes is to be tracked.
+  bool sample_large(size_t size);
+  // One more or one less large block; no list is involved.
+  void count_large_alloc();
+  void count_large_free();
+
+  // Everything back to the slabs: when the thread ends, and for malloc_trim().
+  void flush_all();
+
+  // While set, nothing is tracked: the thread is capturing a stack, or no owner can be told.
+  bool busy() const { return busy_; }
+  void set_busy(bool busy) { busy_ = busy; }
+  // The next slow-path visit ticks.
+  void tick_soon() { visits_ = Config::kVisitsPerTick - 1; }
+
+  char* bins() { return reinterpret_cast<char*>(this) - kOffset; }
+  // The record number of an object that is tracked by its slab but had no room in the table.
+  static constexpr uint32_t kUnrecorded = UINT32_MAX;
+
+  // Where a slot's ThreadCache lies: over bins whose ids are never given out.
+  static constexpr size_t kFirstHiddenId = 112;
+  static constexpr size_t kOffset = kFirstHiddenId * sizeof(Bin);
+  static constexpr size_t kHiddenIds = 8;
+
+ private:
+  friend class ThreadRegistry;
+
+  static constexpr unsigned kOpenChains = 8;
+  static constexpr uint32_t kTrackedBatch = 4;  // carved at once: few, for their pages' sake
+
+  Bin* bin(unsigned id) { return bin_at(bins(), id * sizeof(Bin)); }
+  BinSlow& slow(unsigned id) { return slow_[id]; }
+  uint64_t length(unsigned id);
+  void need_bin(unsigned id);
+  void rearm(unsigned id);
+  void shorten(unsigned id, uint64_t keep);
+  uint32_t refill_target(unsigned id, uint64_t distance);
+  bool fill_reserve(unsigned id, uint32_t wanted);
+  uint32_t move_from_reserve(unsigned id, uint32_t wanted);
+  void* allocate_tracked(unsigned id, size_t requested);
+  FreeObject* take_tracked(unsigned id, Slab** slab);
+  void flush_list(unsigned id, uint32_t count);
+  void flush_reserve(unsigned id);
+  uint64_t give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit);
+  void flush_bin(unsigned id);
+  void flush_idle();
+  void visit();
+
+  BinSlow* slow_;
+  ThreadCache* next_free_;  // in the registry's list
+  uint64_t rng_;
+  uint64_t large_countdown_;  // bytes until a large block is tracked
+  uint32_t number_;    // of the slot
+  uint32_t visits_;    // since the last look at the clock
+  uint32_t last_scan_ms_;
+  bool opened_;        // the slot's counters may be written
+  bool busy_;
+  bool inside_;        // a slow path is at work: after a fork the lists may be in between
+};
+static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));
+static_assert(Config::kLargeId < ThreadCache::kFirstHiddenId);
+
+}  // namespace slabscope

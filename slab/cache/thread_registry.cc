@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+
+#include "slab/cache/thread_registry.h"
+
+#include "slab/base/bits.h"
+#include "slab/base/sys.h"
+#include "slab/cache/cache_table.h"
+#include "slab/cache/large.h"
+#include "slab/pages/meta.h"
+#include "slab/pages/page_heap.h"
+#include "slab/pages/vm.h"
+
+namespace slabscope {
+namespace {
+
+// What a thread without a cache points at: bins and counters that are zero and never written. Only
+// its few pages that are read ever exist, as the kernel's zero page.
+alignas(4096) constinit char g_no_bins[Config::kBinToCounters + Config::kSlotBytes] = {};
+
+enum class ThreadLife : uint8_t { kNew, kStarting, kRunning, kEnded };
+constinit thread_local ThreadLife t_life SC_TLS = ThreadLife::kNew;
+
+// Which of a thread's own allocations is sampled first must differ between threads and runs.
+uint64_t seed_for(const ThreadCache* cache) {
+  uint64_t seed = reinterpret_cast<uintptr_t>(cache) ^ (sys::monotonic_ns() << 20) ^
+                  static_cast<uint64_t>(sys::pid());
+  seed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9;  // splitmix64's mixer
+  seed = (seed ^ (seed >> 27)) * 0x94d049bb133111eb;
+  return (seed ^ (seed >> 31)) | 1;
+}
+
+}  // namespace
+
+constinit thread_local char* t_bins SC_TLS = g_no_bins;
+constinit ThreadRegistry g_threads;
+
+ThreadCache* ThreadCache::current() {
+  char* bins = t_bins;
+  return bins == g_no_bins ? nullptr : reinterpret_cast<ThreadCache*>(bins + kOffset);
+}
+
+// ---- slots -----------------------------------------------------------------------------------
+
+ThreadCache* ThreadRegistry::cache_of(unsigned number) const {
+  char* slot = blocks_[number / Config::kSlotsPerBlock] +
+               number % Config::kSlotsPerBlock * Config::kSlotBytes;
+  return reinterpret_cast<ThreadCache*>(slot + ThreadCache::kOffset);
+}
+
+bool ThreadRegistry::add_block_locked() {
+  if (block_count_ == Config::kMaxBlocks) return false;
+  const size_t slow_bytes = kSlowStride * Config::kSlotsPerBlock;
+  char* block = static_cast<char*>(vm::map(2 * Config::kBlockBytes + slow_bytes));
+  if (block == nullptr) return false;
+  if (!g_hooks.map_counters(block_count_, block + Config::kBlockBytes)) {
+    // Private memory is there already: exact inside, unseen outside.
+    stat_add(g_heap_stats->dropped_threads, Config::kSlotsPerBlock);
+  }
+  blocks_[block_count_] = block;
+  __atomic_store_n(&block_count_, block_count_ + 1, __ATOMIC_RELEASE);
+  return true;
+}
+
+// A slot that was never used.
+ThreadCache* ThreadRegistry::slot_locked(unsigned number) {
+  if (number / Config::kSlotsPerBlock >= block_count_ && !add_block_locked()) return nullptr;
+  ThreadCache* cache = cache_of(number);
+  cache->slow_ = reinterpret_cast<BinSlow*>(
+      blocks_[number / Config::kSlotsPerBlock] + 2 * Config::kBlockBytes +
+      number % Config::kSlotsPerBlock * kSlowStride);
+  cache->number_ = number;
+  return cache;
+}
+
+ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
+  void* counters = cache->bins() + Config::kBlockBytes;
+  if (!g_hooks.slot_opened(cache->number_, counters)) return nullptr;
+  cache->rng_ = seed_for(cache);
+  cache->large_countdown_ = g_hooks.sample_bytes(&cache->rng_);
+  cache->opened_ = true;
+  return cache;
+}
+
+ThreadCache* ThreadRegistry::current_or_start() {
+  ThreadCache* cache = ThreadCache::current();
+  return SC_LIKELY(cache != nullptr) ? cache : start_slow();
+}
+
+ThreadCache* ThreadRegistry::start_slow() {
+  if (t_life != ThreadLife::kNew) return nullptr;  // ended, or the start itself allocates
+  t_life = ThreadLife::kStarting;
+  ThreadCache* cache = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (!booted_) {
+      booted_ = true;
+      if (slab_boot != nullptr) slab_boot(g_hooks);
+      g_caches.need(Config::kLargeId);
+    }
+    if (slots_ == 0) slots_ = 1;  // slot 0 is nobody's
+    cache = free_;
+    if (cache != nullptr) {
+      free_ = cache->next_free_;
+    } else {
+      cache = slot_locked(slots_);
+      if (cache != nullptr) __atomic_store_n(&slots_, slots_ + 1, __ATOMIC_RELEASE);
+    }
+    if (cache != nullptr && open_locked(cache) == nullptr) {
+      stat_add(g_heap_stats->dropped_threads, 1);
+      cache->next_free_ = free_;
+      free_ = cache;
+      cache = nullptr;
+    }
+  }
+  if (cache == nullptr) {
+    t_life = ThreadLife::kEnded;  // served as an orphan from now on
+    return nullptr;
+  }
+  t_bins = cache->bins();
+  t_life = ThreadLife::kRunning;
+  g_hooks.thread_started();
+  return cache;
+}
+
+void ThreadRegistry::end() {
+  ThreadCache* cache = ThreadCache::current();
+  if (cache == nullptr) return;
+  t_bins = g_no_bins;
+  t_life = ThreadLife::kEnded;
+  cache->flush_all();
+  stat_add(g_heap_stats->thread_caches_reclaimed, 1);
+  MutexLock lock(mutex_);
+  cache->opened_ = false;
+  g_hooks.slot_closed(cache->bins() + Config::kBlockBytes);
+  cache->next_free_ = free_;
+  free_ = cache;
+}
+
+ThreadCache* ThreadRegistry::lock_orphans() {
+  orphan_mutex_.lock();
+  ThreadCache* cache = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (block_count_ > 0 || add_block_locked()) cache = slot_locked(0);
+    if (cache != nullptr && !cache->opened_ && open_locked(cache) == nullptr) cache = nullptr;
+  }
+  if (cache == nullptr) {
+    orphan_mutex_.unlock();
+    return nullptr;
+  }
+  cache->busy_ = true;
+  return cache;
+}
+
+CounterPair ThreadRegistry::total(unsigned id) {
+  CounterPair sum{};
+  const unsigned slots = slot_count();
+  for (unsigned number = 0; number < slots; ++number) {
+    const Bin* bin = bin_at(cache_of(number)->bins(), id * sizeof(Bin));
+    const CounterPair* counters = counters_of(const_cast<Bin*>(bin));
+    sum.allocs += __atomic_load_n(&counters->allocs, __ATOMIC_RELAXED);
+    sum.frees += __atomic_load_n(&counters->frees, __ATOMIC_RELAXED);
+  }
+  return sum;
+}
+
+// ---- fork --------------------------------------------------------------------------------------
+
+void ThreadRegistry::lock_for_fork() {
+  orphan_mutex_.lock();
+  mutex_.lock();
+}
+
+void ThreadRegistry::unlock_after_fork() {
+  mutex_.unlock();
+  orphan_mutex_.unlock();
+}
+
+void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
+  mutex_.reset_after_fork();
+  orphan_mutex_.reset_after_fork();
+  const ThreadCache* mine = ThreadCache::current();
+  free_ = nullptr;
+  for (unsigned number = slots_; number-- > 1;) {
+    ThreadCache* cache = cache_of(number);
+    if (cache == mine) continue;
+    if (cache->inside_) {
+      // Its thread was between two steps of a slow path: what its lists held is lost to this child.
+      __builtin_memset(cache->slow_, 0, kSlowBytes);
+      for (unsigned id = 0; id <= Config::kLargeId; ++id) *cache->bin(id) = {};
+      cache->inside_ = false;
+    }
+    cache->busy_ = false;
+    cache->opened_ = false;
+    cache->next_free_ = free_;
+    free_ = cache;
+  }
+}
+
+}  // namespace slabscope

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+//
+// ThreadRegistry: which thread has which slot, from a thread's first allocation to its end.
+//
+//   first malloc ─► start() ─► free slot, or the next of a block ─► t_bins
+//   thread's end ─► end()   ─► lists flushed, slot free again (its counts stay, and count on)
+//   fork, child  ─► the slots of threads that are gone are free again, with their lists as they were
+//
+//   block of 32 slots │ private: bins │ shared: counters │ private: BinSlow[] │   one mapping
+//
+// Slot 0 is the process's: it serves, under a lock, threads that have no cache any more (a key
+// destructor that frees after ours ran), and all threads when there is no slot left.
+//
+// Locks: mutex_ (slots), orphan_mutex_ (slot 0). Above the caches' locks.
+
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "slab/base/config.h"
+#include "slab/base/mutex.h"
+#include "slab/cache/thread_cache.h"
+
+namespace slabscope {
+
+class ThreadRegistry {
+ public:
+  // The calling thread's cache, made now if it has none; nullptr if it cannot have one.
+  ThreadCache* current_or_start();
+  // The calling thread ends: everything back to the slabs. Later allocations go to the orphans' slot.
+  void end();
+
+  // Slot 0, locked; nullptr without memory. Nothing is tracked there.
+  ThreadCache* lock_orphans() SC_NO_THREAD_ANALYSIS;
+  void unlock_orphans() SC_NO_THREAD_ANALYSIS { orphan_mutex_.unlock(); }
+
+  // Sums of all slots, dead and alive.
+  CounterPair total(unsigned id);
+  unsigned blocks() const { return __atomic_load_n(&block_count_, __ATOMIC_ACQUIRE); }
+  // Where the counters of a block lie; block < blocks().
+  void* counters_of_block(unsigned block) const { return blocks_[block] + Config::kBlockBytes; }
+  unsigned slot_count() const { return __atomic_load_n(&slots_, __ATOMIC_ACQUIRE); }
+
+  void lock_for_fork() SC_NO_THREAD_ANALYSIS;
+  void unlock_after_fork() SC_NO_THREAD_ANALYSIS;
+  // In the child: all slots but the caller's (and 0) belong to threads that do not exist.
+  void reset_after_fork();
+
+ private:
+  static constexpr size_t kSlowBytes = sizeof(BinSlow) * Config::kLargeId;
+  static constexpr size_t kSlowStride = (kSlowBytes + 4095) & ~size_t{4095};
+
+  ThreadCache* start_slow();
+  ThreadCache* slot_locked(unsigned number) SC_REQUIRES(mutex_);
+  ThreadCache* open_locked(ThreadCache* cache) SC_REQUIRES(mutex_);
+  bool add_block_locked() SC_REQUIRES(mutex_);
+  ThreadCache* cache_of(unsigned number) const;
+
+  Mutex mutex_;
+  Mutex orphan_mutex_;
+  ThreadCache* free_ SC_GUARDED_BY(mutex_) = nullptr;
+  unsigned slots_ = 0;  // slots ever used, 0 included
+  unsigned block_count_ = 0;
+  bool booted_ SC_GUARDED_BY(mutex_) = false;
+  std::array<char*, Config::kMaxBlocks> blocks_{};
+};
+
+extern constinit ThreadRegistry g_threads;
+
+}  // namespace slabscope

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+
+#include "slab/heap.h"
+
+#include "slab/base/bits.h"
+#include "slab/base/panic.h"
+#include "slab/cache/cache_table.h"
+#include "slab/cache/decay.h"
+#include "slab/cache/large.h"
+#include "slab/cache/thread_registry.h"
+#include "slab/pages/meta.h"
+#include "slab/pages/page_heap.h"
+
+namespace slabscope {
+namespace {
+
+// The cache to work with: the thread's own or, locked, the orphans'.
+class CacheGuard {
+ public:
+  CacheGuard() : cache_(g_threads.current_or_start()) {
+    if (SC_UNLIKELY(cache_ == nullptr)) {
+      cache_ = g_threads.lock_orphans();
+      orphan_ = cache_ != nullptr;
+    }
+  }
+  ~CacheGuard() {
+    if (SC_UNLIKELY(orphan_)) g_threads.unlock_orphans();
+  }
+  CacheGuard(const CacheGuard&) = delete;
+  CacheGuard& operator=(const CacheGuard&) = delete;
+  ThreadCache* operator->() const { return cache_; }
+  explicit operator bool() const { return cache_ != nullptr; }
+
+ private:
+  ThreadCache* cache_;
+  bool orphan_ = false;
+};
+
+void* no_memory() {
+  stat_add(g_heap_stats->failures_no_memory, 1);
+  return nullptr;
+}
+
+void* allocate_small(unsigned id, size_t size) {
+  CacheGuard cache;
+  void* object = cache ? cache->allocate_slow(id, size) : nullptr;
+  return SC_LIKELY(object != nullptr) ? object : no_memory();
+}
+
+void* allocate_large(size_t size, size_t alignment, Fill fill) {
+  if (size > Config::kMaxRequest) {
+    stat_add(g_heap_stats->failures_too_large, 1);
+    return nullptr;
+  }
+  CacheGuard cache;
+  if (!cache) return no_memory();
+  uint32_t stack = 0;
+  const bool tracked = cache->sample_large(size);
+  if (tracked) {
+    cache->set_busy(true);
+    stack = g_hooks.capture();
+    cache->set_busy(false);
+  }
+  const LargeBlock block = large_allocate(size, alignment);
+  if (block.address == nullptr) return no_memory();
+  cache->count_large_alloc();
+  if (tracked) {
+    large_set_record(block.address,
+                     g_hooks.track(block.address, size, size, Config::kLargeId, stack));
+  }
+  if (fill == Fill::kZero && !block.zeroed) __builtin_memset(block.address, 0, size);
+  return block.address;
+}
+
+// ---- the slow half of free -----------------------------------------------------------------------
+
+// The slab that `block` lies in, nullptr if it lies in none.
+Slab* slab_of(const void* block) {
+  const Chunk* chunk = g_page_map.find(block);
+  return chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
+             ? chunk->slab
+             : nullptr;
+}
+
+[[noreturn]] SC_COLD void invalid_free(void* block, const char* detail) {
+  stat_add(g_heap_stats->errors_invalid_free, 1);
+  panic("invalid free of", block, detail);
+}
+
+void free_tracked_object(KmemCache* cache, Slab* slab, void* block) {
+  const uint32_t index = cache->index_of(slab, block);
+  if (index == KmemCache::kNotAnObject) invalid_free(block, "no object starts there");
+  const uint32_t record = __atomic_exchange_n(&slab->records[index], 0, __ATOMIC_ACQ_REL);
+  if (record == 0) {
+    stat_add(g_heap_stats->errors_double_free, 1);
+    panic("double free of", block, "its record is gone");
+  }
+  if (record != ThreadCache::kUnrecorded) g_hooks.untrack(record, block);
+  CacheGuard guard;
+  if (guard) guard->free_tracked(cache, slab, block);
+}
+
+// A pointer that is neither in a slab nor a large block: another allocator's, or nobody's.
+void free_unknown(void* block) {
+  if (g_page_map.find(block) != nullptr) {
+    // In the window: it was ours once, or is the inside of something.
+    stat_add(g_heap_stats->errors_double_free, 1);
+    panic("double free of", block, "or of a pointer into the middle of a block");
+  }
+  if (!g_hooks.foreign_free(block)) invalid_free(block, "no allocation returned it");
+  stat_add(g_heap_stats->foreign_frees, 1);
+}
+
+}  // namespace
+
+void* allocate_slow(size_t size) {
+  if (SC_LIKELY(size <= Config::kSmallMax)) {
+    const unsigned id = SizeClass::id_of(size);
+    // Sizes above 1 KiB come here first; their lists are as fast once the class is known.
+    void* object = pop_fast(bin_at(t_bins, id * sizeof(Bin)));
+    return SC_LIKELY(object != nullptr) ? object : allocate_small(id, size);
+  }
+  return allocate_large(size, Config::kGranule, Fill::kAsIs);
+}
+
+void* allocate_zeroed(size_t size) {
+  if (size > Config::kSmallMax) return allocate_large(size, Config::kGranule, Fill::kZero);
+  void* object = allocate(size);
+  if (object != nullptr) __builtin_memset(object, 0, size);
+  return object;
+}
+
+void* allocate_aligned(size_t alignment, size_t size) {
+  if (alignment <= Config::kGranule) return allocate(size);
+  const unsigned id = SizeClass::aligned_id_of(size, alignment);
+  if (id == 0) {
+    return allocate_large(size > Config::kSmallMax ? size : Config::kSmallMax + 1, alignment,
+                          Fill::kAsIs);
+  }
+  void* object = pop_fast(bin_at(t_bins, id * sizeof(Bin)));
+  return object != nullptr ? object : allocate_small(id, size);
+}
+
+void deallocate_slow(void* block) {
+  if (block == nullptr) return;
+  Slab* slab = slab_of(block);
+  if (SC_LIKELY(slab != nullptr)) {
+    KmemCache* cache = slab->cache.load(std::memory_order_acquire);
+    if (SC_UNLIKELY(cache == nullptr)) free_unknown(block);
+    if (cache->tracked()) {
+      free_tracked_object(cache, slab, block);
+      return;
+    }
+    CacheGuard guard;
+    if (guard) guard->free_slow(cache->id(), block);
+    return;
+  }
+  const LargeReleased released = large_release(block);
+  if (!released.found) {
+    free_unknown(block);
+    return;
+  }
+  if (released.record != 0) g_hooks.untrack(released.record, block);
+  CacheGuard guard;
+  if (guard) guard->count_large_free();
+}
+
+// ---- sizes and reallocation ----------------------------------------------------------------------
+
+size_t usable_size(void* block) {
+  if (block == nullptr) return 0;
+  const Slab* slab = slab_of(block);
+  if (slab != nullptr) {
+    const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
+    if (cache != nullptr && cache->index_of(slab, block) != KmemCache::kNotAnObject) {
+      return cache->object_size();
+    }
+  } else {
+    size_t size = large_size(block);
+    if (size == 0 && g_page_map.find(block) == nullptr) size = g_hooks.foreign_size(block);
+    if (size != 0) return size;
+  }
+  panic("no block starts at", block, "malloc_usable_size or realloc");
+}
+
+namespace {
+
+// A tracked block was resized, a large one perhaps to another address: its record follows.
+void retrack(void* block, size_t size) {
+  Slab* slab = slab_of(block);
+  if (slab == nullptr) {
+    const uint32_t record = large_record(block);
+    if (record != 0) large_set_record(block, g_hooks.retrack(record, block, size));
+  } else if (slab->records != nullptr) {
+    const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
+    const uint32_t record =
+        __atomic_load_n(&slab->records[cache->index_of(slab, block)], __ATOMIC_RELAXED);
+    if (record != 0 && record != ThreadCache::kUnrecorded) g_hooks.retrack(record, block, size);
+  }
+}
+
+// Large blocks grow in place or by moving pages; a block that must be copied gets a quarter more, so
+// that a block which grows step by step is copied a logarithmic number of times.
+size_t size_to_copy_into(size_t have, size_t size) {
+  if (have <= Config::kSmallMax || size < have || size >= have + have / 4) return size;
+  return have + have / 4;
+}
+
+}  // namespace
+
+void* reallocate(void* block, size_t size) {
+  const size_t have = usable_size(block);
+  if (size <= have && (have <= Config::kSmallMax ? size >= have / 2 : size >= have - have / 8)) {
+    retrack(block, size);
+    return block;
+  }
+  if (size > Config::kMaxRequest) return allocate(size);  // refused and counted there
+  if (have > Config::kSmallMax && size > Config::kSmallMax) {
+    void* resized = large_resize(block, size);
+    if (resized != nullptr) {
+      retrack(resized, size);
+      return resized;
+    }
+  }
+  void* fresh = allocate(size_to_copy_into(have, size));
+  if (fresh == nullptr) fresh = allocate(size);
+  if (fresh == nullptr) return nullptr;
+  __builtin_memcpy(fresh, block, have < size ? have : size);
+  deallocate(block);
+  return fresh;
+}
+
+size_t trim() {
+  ThreadCache* cache = ThreadCache::current();
+  if (cache != nullptr) cache->flush_all();
+  return decay_everything();
+}
+
+// ---- fork ----------------------------------------------------------------------------------------
+
+void heap_lock_for_fork() {
+  g_threads.lock_for_fork();
+  g_caches.lock_for_fork();
+  large_lock_for_fork();
+  slab_records_lock_for_fork();
+  g_page_heap.lock_for_fork();
+  meta_lock_for_fork();
+}
+
+void heap_unlock_after_fork() {
+  meta_unlock_after_fork();
+  g_page_heap.unlock_after_fork();
+  slab_records_unlock_after_fork();
+  large_unlock_after_fork();
+  g_caches.unlock_after_fork();
+  g_threads.unlock_after_fork();
+}
+
+void heap_reset_after_fork() {
+  meta_reset_after_fork();
+  g_page_heap.reset_after_fork();
+  slab_records_reset_after_fork();
+  large_reset_after_fork();
+  g_caches.reset_after_fork();
+  g_threads.reset_after_fork();
+}
+
+}  // namespace slabscope

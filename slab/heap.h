@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+//
+// Heap: the allocator as one object; what preload/ turns into malloc and operator new.
+//
+//   allocate(size) ─ fast: pop ───────────────────────────────► block
+//        └─ slow: no list, > 1 KiB … ─► ThreadCache / large.h ─► block or nullptr
+//   deallocate(p)  ─ fast: push
+//        └─ slow: list full, id 0 ─► tracked object | large block | foreign block | panic
+//
+// Failures are nullptr; errno is the caller's matter. Every block is 16-byte aligned. Sizes up to
+// PTRDIFF_MAX are tried, larger ones refused. Any thread, at any time after relocation.
+
+#pragma once
+
+#include <cstddef>
+
+#include "slab/base/compiler.h"
+#include "slab/cache/thread_cache.h"
+
+namespace slabscope {
+
+enum class Fill : unsigned char { kAsIs, kZero };
+
+// The slow ends of the functions below.
+SC_NOINLINE void* allocate_slow(size_t size);
+SC_NOINLINE void deallocate_slow(void* block);
+
+SC_INLINE void* allocate(size_t size) {
+  if (SC_LIKELY(size <= Config::kFineMax)) {
+    void* object = pop_fast(bin_at(t_bins, SizeClass::fine_offset(size)));
+    if (SC_LIKELY(object != nullptr)) return object;
+  }
+  return allocate_slow(size);
+}
+
+SC_INLINE void deallocate(void* block) {
+  if (SC_UNLIKELY(!push_fast(block))) deallocate_slow(block);
+}
+
+// `size` bytes, all zero.
+[[nodiscard]] void* allocate_zeroed(size_t size);
+
+// Aligned to `alignment`, a power of two.
+[[nodiscard]] void* allocate_aligned(size_t alignment, size_t size);
+
+// Bytes that may be used of a block; 0 for nullptr. Panics on a pointer that is no block's start.
+[[nodiscard]] size_t usable_size(void* block);
+
+// The block with room for `size` > 0 bytes, its contents kept up to the smaller size; nullptr without
+// memory, and then the block is as before.
+[[nodiscard]] void* reallocate(void* block, size_t size);
+
+// The calling thread's lists, empty slabs and free runs go back. Returns the bytes the kernel got.
+size_t trim();
+
+// Around fork(): all locks, in order; then let go, or made anew in the child.
+void heap_lock_for_fork();
+void heap_unlock_after_fork();
+void heap_reset_after_fork();
+
+}  // namespace slabscope
