@@ -89,7 +89,7 @@ std::string human_bytes(uint64_t bytes) {
   std::string text = std::to_string(whole);
   if (whole < 10) {
     text += '.';
-    text += static_cast<char>('0' + (bytes % divisor) / (divisor / 10 + 1));
+    text += static_cast<char>('0' + (bytes % divisor) * 10 / divisor);
   }
   return text + kUnits[unit];
 }

@@ -18,11 +18,10 @@ constexpr const char* kAbout = "Looks into the heaps of programs that run under 
 
 constexpr const char* kExamples = R"(
 Start here:
-  slabscope run -- ./server                 run a program, see its leaks at the end
-  slabscope run --listen :9464 -- ./server  ... and its live metrics meanwhile
-  slabscope ps                              which processes can be looked at
-  slabscope caches server                   what the heap of one of them holds now
-  slabscope serve                           metrics of all of them, for Prometheus
+  slabscope run -- ./server       run a program; at its end, what it did not free, by source line
+  slabscope ps                    which processes can be looked at
+  slabscope caches server         what the heap of one of them holds now
+  slabscope serve                 metrics of all of them, for Prometheus, and a web page
 
 TARGET is a pid, a scope file, or a unique part of a command name.
 Exit codes: 0 ok, 1 found something, 2 usage, 3 target missing or unreadable;
@@ -41,7 +40,11 @@ int explain(const CLI::App& app, const CLI::ParseError& error, CommandContext& c
     app.exit(error, context.out, context.err);
     return kExitOk;
   }
-  fail(context, kExitUsage, first_line(error.what()) + "; see `slabscope --help`");
+  std::string name = "slabscope";
+  for (const CLI::App* command : app.get_subcommands()) {
+    name += " " + command->get_name();
+  }
+  fail(context, kExitUsage, first_line(error.what()) + "; see `" + name + " --help`");
   return context.exit_code;
 }
 
