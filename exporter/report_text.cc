@@ -11,16 +11,15 @@
 #include <optional>
 #include <string_view>
 
-#include "exporter/function_name.h"
 #include "exporter/report.h"
-#include "exporter/stack_frames.h"
+#include "exporter/stack_text.h"
 #include "exporter/text.h"
 
 namespace slabscope {
 namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
-constexpr size_t kMaxNameColumn = 48;
+constexpr uint64_t kMegabyte = 1 << 20;
 
 class TextReport {
  public:
@@ -44,11 +43,9 @@ class TextReport {
   void write_meaning();
   void write_entries();
   void write_entry(const LeakEntry& entry);
-  void write_stack(const std::vector<SymbolFrame>& stack);
   void write_caches();
   void write_explained();
   void write_hints();
-  std::string place_of(const SymbolFrame& frame) const;
   bool tracked() const {
     return report_.target.track_mode != abi::TrackMode::kOff || report_.samples != 0;
   }
@@ -83,26 +80,6 @@ std::string date_text(uint64_t realtime_ns) {
 std::string duration_text(uint64_t ns) {
   return ns < 10 * kSecondNs ? fmt::format("{}.{:03}s", ns / kSecondNs, ns % kSecondNs / 1'000'000)
                              : human_duration(ns / kSecondNs);
-}
-
-std::string_view base_name(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string_view::npos ? path : path.substr(slash + 1);
-}
-
-// What the C library puts below main() and below a thread's function.
-bool starts_program(const SymbolFrame& frame) {
-  constexpr std::string_view kNames[] = {
-      "_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"};
-  std::string_view name = frame.function;
-  for (const std::string_view prefix : {"__GI_", "__"}) {
-    if (name.starts_with(prefix) && !name.starts_with("__libc")) {
-      name.remove_prefix(prefix.size());
-    }
-  }
-  return std::any_of(std::begin(kNames), std::end(kNames), [&](std::string_view known) {
-    return name == known || (name.starts_with(known) && name.find("_impl") != name.npos);
-  });
 }
 
 std::string TextReport::write() {
@@ -183,9 +160,10 @@ void TextReport::write_meaning() {
     return;
   }
   const bool running = report_.target.state == TargetState::kRunning;
-  line("These objects {}. Not every one is a leak: a pointer to it may",
+  line("These objects {}. Not every one is a leak: the program may",
        running ? "are allocated now" : "were still allocated at the end");
-  line("still have been in use. (Reachability {}.)", report_.reachability);
+  line("still {} them. (Reachability {}.)", running ? "use" : "have been using",
+       report_.reachability);
 }
 
 void TextReport::write_entries() {
@@ -217,19 +195,25 @@ void TextReport::write_entries() {
 
 void TextReport::write_entry(const LeakEntry& entry) {
   const std::string_view about = entry.estimated ? "about " : "";
-  std::string sizes;
-  if (entry.smallest != 0 && entry.smallest == entry.largest && entry.objects != 1) {
-    sizes = fmt::format(" ({} bytes each)", entry.smallest);
-  } else if (entry.smallest != entry.largest) {
-    sizes = fmt::format(" ({} to {} bytes each)", entry.smallest, entry.largest);
+  std::vector<std::string> details;
+  if (entry.bytes >= kMegabyte) {
+    details.push_back(human_bytes(entry.bytes));
+  }
+  if (entry.smallest != entry.largest) {
+    details.push_back(fmt::format("{} to {} bytes each", entry.smallest, entry.largest));
+  } else if (entry.smallest != 0 && entry.objects != 1) {
+    details.push_back(fmt::format("{} bytes each", entry.smallest));
+  }
+  if (entry.estimated) {
+    details.push_back("estimated from " + counted(entry.samples, "sample"));
   }
   std::string head =
       painted("1;33", fmt::format("{}{}, {}{}", about, counted(entry.objects, "object"), about,
-                                  bytes_text(entry.bytes)));
-  head += sizes;
-  if (entry.estimated) {
-    head += fmt::format(", estimated from {}", counted(entry.samples, "sample"));
+                                  counted(entry.bytes, "byte")));
+  if (!details.empty()) {
+    head += fmt::format(" ({})", fmt::join(details, ", "));
   }
+  head += " still allocated";
   if (!entry.caches.empty()) {
     constexpr size_t kShown = 3;
     std::string names = entry.caches.front();
@@ -246,58 +230,7 @@ void TextReport::write_entry(const LeakEntry& entry) {
     return;
   }
   line("{}, allocated by:", head);
-  write_stack(entry.stack);
-}
-
-std::string TextReport::place_of(const SymbolFrame& frame) const {
-  if (!frame.file.empty()) {
-    std::string file = frame.file;
-    if (!options_.source_root.empty() && file.starts_with(options_.source_root + "/")) {
-      file = file.substr(options_.source_root.size() + 1);
-    }
-    return painted("36", frame.line != 0 ? fmt::format("{}:{}", file, frame.line) : file);
-  }
-  if (frame.module.empty()) {
-    return fmt::format("0x{:x}, in no known module", frame.offset);
-  }
-  std::string place = fmt::format("{}+0x{:x}", frame.module, frame.offset);
-  if (frame.function.empty() && !frame.build_id.empty()) {
-    place += fmt::format(" (build-id {})", frame.build_id);
-  }
-  return painted("2", place);
-}
-
-void TextReport::write_stack(const std::vector<SymbolFrame>& stack) {
-  size_t shown = stack.size();
-  while (shown > 1 && starts_program(stack[shown - 1])) {
-    --shown;
-  }
-  const size_t limit = std::max<size_t>(options_.width, 60) - 12;
-  std::vector<std::string> names;
-  size_t column = 0;
-  for (size_t i = 0; i < shown; ++i) {
-    const SymbolFrame& frame = stack[i];
-    names.push_back(short_function_name(frame.function.empty() ? "??" : frame.function, limit));
-    const size_t width = display_width(names.back());
-    column = width <= kMaxNameColumn ? std::max(column, width) : column;
-  }
-  for (size_t i = 0; i < shown; ++i) {
-    const size_t width = display_width(names[i]);
-    names[i].append(width < column ? column - width : 0, ' ');
-    line("  {:>3} {}  {}{}", fmt::format("#{}", i), names[i], place_of(stack[i]),
-         stack[i].inlined ? "  (inlined)" : "");
-  }
-  if (shown < stack.size()) {
-    std::vector<std::string> modules;
-    for (size_t i = shown; i < stack.size(); ++i) {
-      std::string name(base_name(stack[i].module));
-      if (std::find(modules.begin(), modules.end(), name) == modules.end()) {
-        modules.push_back(std::move(name));
-      }
-    }
-    line("      ({} of {} below)", counted(stack.size() - shown, "start-up frame"),
-         fmt::join(modules, ", "));
-  }
+  text_ += stack_text(entry.stack, {options_.width, options_.color, options_.source_root});
 }
 
 void TextReport::write_caches() {
@@ -336,8 +269,9 @@ void TextReport::write_explained() {
   const uint64_t all = report_.unchecked.objects;
   const uint64_t known = report_.explained.objects;
   if (report_.estimated) {
-    line("Stacks stand for about {} of {} (from {}).", known, counted(all, "object"),
-         counted(report_.samples, "sample"));
+    line("Stacks are estimates: {} {} for about {}, of {} that {}.",
+         counted(report_.samples, "sample"), report_.samples == 1 ? "stands" : "stand",
+         counted(known, "object"), all, all == 1 ? "remains" : "remain");
   } else {
     const double share = 100 * static_cast<double>(std::min(known, all)) / static_cast<double>(all);
     line("Stacks are known for {} of {} ({}%), which asked for {}.", known, counted(all, "object"),

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+
+#include "exporter/stack_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
+#include "exporter/function_name.h"
+#include "exporter/text.h"
+
+namespace slabscope {
+namespace {
+
+constexpr size_t kMaxNameColumn = 48;
+constexpr size_t kShownBuildId = 12;  // digits; JSON has all
+constexpr size_t kMinWidth = 60;
+constexpr size_t kFixedColumns = 12;  // number and margins
+
+std::string painted(const StackStyle& style, std::string_view code, std::string text) {
+  return style.color ? fmt::format("\033[{}m{}\033[0m", code, text) : text;
+}
+
+std::string_view base_name(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+// What the C library puts below main() and below a thread's function.
+bool starts_program(const SymbolFrame& frame) {
+  constexpr std::string_view kNames[] = {
+      "_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"};
+  std::string_view name = frame.function;
+  for (const std::string_view prefix : {"__GI_", "__"}) {
+    if (name.starts_with(prefix) && !name.starts_with("__libc")) {
+      name.remove_prefix(prefix.size());
+    }
+  }
+  return std::any_of(std::begin(kNames), std::end(kNames), [&](std::string_view known) {
+    return name == known || (name.starts_with(known) && name.find("_impl") != name.npos);
+  });
+}
+
+std::string place_of(const SymbolFrame& frame, const StackStyle& style) {
+  if (!frame.file.empty()) {
+    std::string file = frame.file;
+    if (!style.source_root.empty() && file.starts_with(style.source_root + "/")) {
+      file = file.substr(style.source_root.size() + 1);
+    }
+    return painted(style, "36", frame.line != 0 ? fmt::format("{}:{}", file, frame.line) : file);
+  }
+  if (frame.module.empty()) {
+    return fmt::format("0x{:x}, in no known module", frame.offset);
+  }
+  std::string place = fmt::format("{}+0x{:x}", frame.module, frame.offset);
+  if (frame.function.empty() && !frame.build_id.empty()) {
+    place += fmt::format(" (build-id {})", frame.build_id.substr(0, kShownBuildId));
+  }
+  return painted(style, "2", place);
+}
+
+}  // namespace
+
+std::string stack_text(const std::vector<SymbolFrame>& stack, const StackStyle& style) {
+  std::string text;
+  size_t shown = stack.size();
+  while (shown > 1 && starts_program(stack[shown - 1])) {
+    --shown;
+  }
+  const size_t limit = std::max(style.width, kMinWidth) - kFixedColumns;
+  std::vector<std::string> names;
+  size_t column = 0;
+  for (size_t i = 0; i < shown; ++i) {
+    const SymbolFrame& frame = stack[i];
+    names.push_back(short_function_name(frame.function, limit));
+    const size_t width = display_width(names.back());
+    column = width <= kMaxNameColumn ? std::max(column, width) : column;
+  }
+  for (size_t i = 0; i < shown; ++i) {
+    std::string& name = names[i];
+    const size_t width = display_width(name);
+    name.append(width < column ? column - width : 0, ' ');
+    name += name.empty() ? "" : "  ";
+    text += fmt::format("  {:>3} {}{}{}\n", fmt::format("#{}", i), name, place_of(stack[i], style),
+                        stack[i].inlined ? "  (inlined)" : "");
+  }
+  if (shown < stack.size()) {
+    std::vector<std::string> modules;
+    for (size_t i = shown; i < stack.size(); ++i) {
+      std::string name(base_name(stack[i].module));
+      if (std::find(modules.begin(), modules.end(), name) == modules.end()) {
+        modules.push_back(std::move(name));
+      }
+    }
+    const size_t below = stack.size() - shown;
+    text += fmt::format("      ({} start-up {} of {} below)\n", below,
+                        below == 1 ? "frame" : "frames", fmt::join(modules, ", "));
+  }
+  return text;
+}
+
+}  // namespace slabscope

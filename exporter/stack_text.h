@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+//
+// stack_text: one symbolized stack, a line a frame.
+//
+//   #0 make_node  leaky.c:14
+//   #1 main       leaky.c:30
+//      (2 start-up frames of libc.so.6, leaky below)
+//
+// Function names are shortened to the width and aligned; paths are never cut, so that editors and
+// terminals can follow them. Strings must be printable_utf8().
+// Called from: report_text.cc.
+
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "exporter/symbolize.h"
+
+namespace slabscope {
+
+struct StackStyle {
+  size_t width = 100;
+  bool color = false;
+  std::string source_root;  // left out of paths below it
+};
+
+[[nodiscard]] std::string stack_text(const std::vector<SymbolFrame>& stack,
+                                     const StackStyle& style);
+
+}  // namespace slabscope
