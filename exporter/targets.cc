@@ -119,7 +119,8 @@ Failure no_target(std::string_view text) {
                                     "'; `slabscope ps` lists them"};
 }
 
-// Live ones win over dead ones of the same name; among the dead, one alone is unique enough.
+// Live ones win over dead ones of the same name; of the dead, the newest is meant if all bear one
+// name: a program that was run again and again.
 Result<TargetInfo> resolve_name(std::string_view text, const std::vector<FoundTarget>& targets) {
   std::vector<const TargetInfo*> live;
   std::vector<const TargetInfo*> dead;
@@ -132,8 +133,12 @@ Result<TargetInfo> resolve_name(std::string_view text, const std::vector<FoundTa
   if (candidates.empty()) {
     return no_target(text);
   }
-  return candidates.size() == 1 ? Result<TargetInfo>(*candidates.front())
-                                : ambiguous(text, candidates);
+  const bool one_name =
+      std::all_of(candidates.begin(), candidates.end(),
+                  [&](const TargetInfo* info) { return info->comm == candidates.front()->comm; });
+  return candidates.size() == 1 || (live.empty() && one_name)
+             ? Result<TargetInfo>(*candidates.front())
+             : ambiguous(text, candidates);
 }
 
 std::optional<uint32_t> parse_pid(std::string_view text) {

@@ -20,7 +20,7 @@ namespace slabscope {
 namespace {
 
 constexpr const char* kHelp = R"(
-Lists the processes whose heaps can be looked at, living and dead, newest first.
+Lists the processes whose heaps can be looked at: all that run, and the latest that ended.
 
   running   alive          exited    ended in order; its file stays for a while
   died      SIGKILL, a crash, _exit        replaced  by another program (exec)
@@ -30,8 +30,12 @@ Examples:
   slabscope ps --json | jq '.targets[] | select(.state == "died") | .pid'
 )";
 
+// The dead pile up where programs are short-lived: this many of them are shown without --all.
+constexpr size_t kDeadShown = 20;
+
 struct PsOptions {
   bool json = false;
+  bool all = false;
   bool bytes = false;
 };
 
@@ -79,8 +83,13 @@ void print_table(const std::vector<FoundTarget>& targets, const PsOptions& optio
                {"TRACK", Align::kLeft},
                {"APP", Align::kLeft},
                {"COMMAND", Align::kLeft}});
+  size_t dead = 0;
   for (const FoundTarget& found : targets) {
     if (found.info) {
+      dead += found.info->state != TargetState::kRunning;
+      if (found.info->state != TargetState::kRunning && dead > kDeadShown && !options.all) {
+        continue;
+      }
       table.add_row(row_of(*found.info, options));
     } else {
       context.err << "slabscope: " << printable_utf8(found.failure->message) << '\n';
@@ -92,6 +101,9 @@ void print_table(const std::vector<FoundTarget>& targets, const PsOptions& optio
     return;
   }
   table.print(context.out, isatty(STDOUT_FILENO) != 0 ? Color::kTerminal : Color::kNever);
+  if (dead > kDeadShown && !options.all) {
+    context.err << "and " << dead - kDeadShown << " more that ended; --all shows them\n";
+  }
 }
 
 }  // namespace
@@ -101,6 +113,8 @@ void add_ps(CLI::App& app, CommandContext& context) {
   command->footer(kHelp);
   auto options = std::make_shared<PsOptions>();
   command->add_flag("--json", options->json, "Print one JSON object instead of a table");
+  command->add_flag("-a,--all", options->all,
+                    "Also all that ended long ago (--json has them anyway)");
   command->add_flag("-b,--bytes", options->bytes, "Exact sizes in bytes");
   command->callback([options, &context] {
     const std::vector<FoundTarget> targets = labelled_targets();

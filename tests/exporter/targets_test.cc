@@ -108,5 +108,11 @@ TEST_F(Targets, TheLivingWinOverTheDeadOfTheirName) {
   EXPECT_EQ(resolve_target("uncommon")->pid, kPid + 1);
 }
 
+TEST_F(Targets, OfSeveralDeadRunsOfOneProgramTheNewestIsMeant) {
+  const ScopeFile first = process(kPid, "uncommon", 10);
+  const ScopeFile second = process(kPid + 1, "uncommon", 20);
+  EXPECT_EQ(resolve_target("uncommon")->pid, kPid + 1);
+}
+
 }  // namespace
 }  // namespace slabscope
