@@ -26,33 +26,58 @@ constexpr size_t kBlockPages = ScopeFile::kThreadBlockBytes / kPage;
 // 64 MiB is 1.6 million tracked objects and costs some 20 ms; beyond, a child starts without them.
 constexpr size_t kMaxForkObjectBytes = size_t{64} << 20;
 
-// Fresh private memory that takes the place of a mapping once it is filled.
+// Fresh private memory that takes the place of a mapping, with its pages in use copied.
 class Replacement {
  public:
-  Replacement(std::byte* target, size_t bytes) : target_(target), bytes_(bytes) {
-    const long result = sys::raw(SYS_mmap, 0, sys::arg(bytes), PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!sys::failed(result))
-      copy_ = reinterpret_cast<std::byte*>(result);
-  }
-  bool ok() const { return copy_ != nullptr; }
-  void copy(size_t offset, size_t bytes) {
+  Replacement(std::byte* target, size_t bytes) : target_(target), bytes_(bytes) {}
+
+  // Copies `bytes` at `offset`; false if there is no memory.
+  bool copy(size_t offset, size_t bytes) {
+    if (copy_ == nullptr)
+      copy_ = map_fresh(nullptr, 0);
+    if (copy_ == nullptr)
+      return false;
+    // One call for a run of pages costs half of what their faults do; failing, they fault.
+    if (bytes > kPage)
+      static_cast<void>(make_present(copy_ + offset, bytes));
     __builtin_memcpy(copy_ + offset, target_ + offset, bytes);
+    return true;
   }
   bool install() {
-    vm::exclude_from_dumps(copy_, bytes_);
+    if (copy_ == nullptr)
+      return map_fresh(target_, MAP_FIXED) != nullptr;
     const long moved = sys::raw(SYS_mremap, sys::arg(copy_), sys::arg(bytes_), sys::arg(bytes_),
                                 MREMAP_MAYMOVE | MREMAP_FIXED, sys::arg(target_));
-    if (sys::failed(moved))
+    if (sys::failed(moved)) {
       sys::raw(SYS_munmap, sys::arg(copy_), sys::arg(bytes_));
-    return !sys::failed(moved);
+      return false;
+    }
+    vm::exclude_from_dumps(target_, bytes_);
+    return true;
   }
 
  private:
+  std::byte* map_fresh(std::byte* at, int flags) const {
+    const long result = sys::raw(SYS_mmap, sys::arg(at), sys::arg(bytes_), PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+    return sys::failed(result) ? nullptr : reinterpret_cast<std::byte*>(result);
+  }
+
   std::byte* target_;
   size_t bytes_;
-  std::byte* copy_ = nullptr;
+  std::byte* copy_ = nullptr;  // stays null while there is nothing to copy
 };
+
+// Puts private memory over [base, base + bytes), with the pages of `pages` from `begin` on copied.
+template <typename Pages>
+bool replace_mapping(std::byte* base, size_t bytes, const Pages& pages, size_t begin) {
+  Replacement memory(base, bytes);
+  bool ok = true;
+  pages.for_each_run(begin, begin + bytes / kPage, [&](size_t first, size_t count) {
+    ok = ok && memory.copy((first - begin) * kPage, count * kPage);
+  });
+  return ok && memory.install();
+}
 
 bool write_at(int fd, const std::byte* from, size_t bytes, uint64_t offset) {
   while (bytes > 0) {
@@ -138,15 +163,9 @@ ForkKept ScopeFile::child_detach() {
 bool ScopeFile::detach_control() {
   // The depot's pages come in steps; those beyond its last record hold nothing.
   const uint64_t used = section(abi::kSectionDepot).used * 8;
-  control_pages_.remove_from(
-      pages_of(abi::kDepotOffset + (used < depot_bytes_ ? used : depot_bytes_)));
-  Replacement memory(control_, control_bytes_);
-  if (!memory.ok())
-    return false;
-  control_pages_.for_each_run(0, control_bytes_ / kPage, [&](size_t first, size_t pages) {
-    memory.copy(first * kPage, pages * kPage);
-  });
-  return memory.install();
+  const uint64_t end = abi::kDepotOffset + (used < depot_bytes_ ? used : depot_bytes_);
+  control_pages_.remove_from(pages_of(end));
+  return replace_mapping(control_, control_bytes_, control_pages_, 0);
 }
 
 bool ScopeFile::detach_objects(ForkKept& kept) {
@@ -154,13 +173,7 @@ bool ScopeFile::detach_objects(ForkKept& kept) {
   if (used > kMaxForkObjectBytes)
     kept = ForkKept::kNoObjects;
   object_pages_.remove_from(kept == ForkKept::kNoObjects ? 0 : pages_of(used));
-  Replacement memory(objects_, objects_bytes_);
-  if (!memory.ok())
-    return false;
-  object_pages_.for_each_run(0, objects_bytes_ / kPage, [&](size_t first, size_t pages) {
-    memory.copy(first * kPage, pages * kPage);
-  });
-  return memory.install();
+  return replace_mapping(objects_, objects_bytes_, object_pages_, 0);
 }
 
 bool ScopeFile::detach_threads() {
@@ -168,14 +181,7 @@ bool ScopeFile::detach_threads() {
     std::byte* base = thread_block_at_[block].load(std::memory_order_relaxed);
     if (base == nullptr)
       continue;
-    Replacement memory(base, kThreadBlockBytes);
-    if (!memory.ok())
-      return false;
-    const size_t begin = block * kBlockPages;
-    thread_pages_.for_each_run(begin, begin + kBlockPages, [&](size_t first, size_t pages) {
-      memory.copy((first - begin) * kPage, pages * kPage);
-    });
-    if (!memory.install())
+    if (!replace_mapping(base, kThreadBlockBytes, thread_pages_, block * kBlockPages))
       return false;
   }
   return true;
