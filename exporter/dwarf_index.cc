@@ -59,7 +59,15 @@ std::string function_name(Dwarf_Die die, const UnitScopes& scopes) {
     }
   }
   const char* plain = dwarf_diename(&die);
-  return plain == nullptr ? "" : demangle(scopes.qualifier(declaration_of(die)) + plain);
+  if (plain == nullptr) {
+    return "";
+  }
+  constexpr std::string_view kUnnamed = "{unnamed}::";
+  std::string qualifier = scopes.qualifier(declaration_of(die));
+  if (qualifier.ends_with(kUnnamed) && std::string_view(plain) == "operator()") {
+    qualifier.replace(qualifier.size() - kUnnamed.size(), kUnnamed.size(), "{lambda}::");
+  }
+  return demangle(qualifier + plain);
 }
 
 // Relative names are relative to the directory the unit was compiled in.

@@ -102,13 +102,25 @@ std::string usual_form(std::string_view name) {
   return text;
 }
 
+// Function templates are mangled with their return type: "void f<int>(int)".
+std::string without_return_type(std::string text) {
+  size_t depth = 0;
+  size_t start = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text.compare(i, kOperator.size(), kOperator) == 0 || (text[i] == '(' && i > start)) {
+      break;  // the name itself may have spaces, and so may the parameters
+    }
+    depth += text[i] == '<' || text[i] == '(' ? 1 : 0;
+    depth -= (text[i] == '>' || text[i] == ')') && depth > 0 ? 1 : 0;
+    start = text[i] == ' ' && depth == 0 ? i + 1 : start;
+  }
+  return text.substr(start);
+}
+
 }  // namespace
 
 std::string short_function_name(std::string_view name, size_t limit) {
-  if (display_width(name) <= limit) {
-    return std::string(name);
-  }
-  std::string text = usual_form(name);
+  std::string text = without_return_type(usual_form(name));
   if (display_width(text) > limit) {
     text = without_parameters(text);
   }

@@ -14,8 +14,8 @@
 
 namespace slabscope {
 
-// At most about `limit` characters, by leaving out in this order: default template arguments and
-// the long form of std::string, parameters, template arguments, the middle.
+// Without return type, default template arguments and the long form of std::string; and at most
+// `limit` characters, by leaving out parameters, then template arguments, then the middle.
 [[nodiscard]] std::string short_function_name(std::string_view name, size_t limit);
 
 }  // namespace slabscope

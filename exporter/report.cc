@@ -48,7 +48,18 @@ uint64_t rounded(double value) {
   return value > kLargest ? UINT64_MAX : static_cast<uint64_t>(std::llround(value));
 }
 
+using StacksByHandle = std::unordered_map<uint32_t, const Stack*>;  // those with frames
 using Groups = std::map<uint32_t, Group>;  // by stack handle; 0: no stack was kept
+
+StacksByHandle stacks_by_handle(const Snapshot& snapshot) {
+  StacksByHandle stacks;
+  for (const Stack& stack : snapshot.stacks) {
+    if (!stack.frames.empty()) {
+      stacks.emplace(stack.handle, &stack);
+    }
+  }
+  return stacks;
+}
 
 // From the objects, which know their caches and sizes.
 Groups group_objects(const Snapshot& snapshot) {
@@ -111,13 +122,15 @@ void add_caches(const Snapshot& snapshot, LeakReport& report) {
   }
 }
 
-// What the tracked objects account for, cache by cache.
-void explain_caches(const Snapshot& snapshot, LeakReport& report) {
+// What the objects whose stack is known account for, cache by cache.
+void explain_caches(const Snapshot& snapshot, const StacksByHandle& stacks, LeakReport& report) {
   std::unordered_map<uint32_t, std::pair<double, double>> sums;
   for (const LiveObject& object : snapshot.objects) {
-    const double weight = object_weight(object.size, object.interval);
-    sums[object.cache].first += weight;
-    sums[object.cache].second += weight * static_cast<double>(object.size);
+    if (stacks.contains(object.stack)) {
+      const double weight = object_weight(object.size, object.interval);
+      sums[object.cache].first += weight;
+      sums[object.cache].second += weight * static_cast<double>(object.size);
+    }
   }
   for (CacheRemainder& row : report.caches) {
     const auto& [objects, bytes] = sums[row.cache.id];
@@ -172,19 +185,14 @@ bool precedes(const LeakEntry& a, const LeakEntry& b) {
 }
 
 // Stacks that look the same become one entry.
-void add_entries(const Snapshot& snapshot, const Groups& groups, Symbolizer& symbolizer,
-                 const ReportOptions& options, LeakReport& report) {
+void add_entries(const Snapshot& snapshot, const Groups& groups, const StacksByHandle& stacks,
+                 Symbolizer& symbolizer, const ReportOptions& options, LeakReport& report) {
   StackFrames frames(symbolizer);
   std::map<StackFrames::Ids, Group> merged;
-  std::unordered_map<uint32_t, const Stack*> by_handle;
-  for (const Stack& stack : snapshot.stacks) {
-    by_handle.emplace(stack.handle, &stack);
-  }
   size_t done = 0;
   for (const auto& [handle, group] : groups) {
-    const auto stack = by_handle.find(handle);
-    merged[stack != by_handle.end() ? frames.ids_of(*stack->second) : StackFrames::Ids()].add(
-        group);
+    const auto stack = stacks.find(handle);
+    merged[stack != stacks.end() ? frames.ids_of(*stack->second) : StackFrames::Ids()].add(group);
     if (options.progress && ++done % kProgressStep == 0) {
       options.progress(done, groups.size());
     }
@@ -195,8 +203,10 @@ void add_entries(const Snapshot& snapshot, const Groups& groups, Symbolizer& sym
   }
   for (const auto& [ids, group] : merged) {
     const ObjectTotals sums = {rounded(group.objects), rounded(group.bytes)};
-    report.explained.objects = Cache::saturating_sum(report.explained.objects, sums.objects);
-    report.explained.bytes = Cache::saturating_sum(report.explained.bytes, sums.bytes);
+    if (!ids.empty()) {
+      report.explained.objects = Cache::saturating_sum(report.explained.objects, sums.objects);
+      report.explained.bytes = Cache::saturating_sum(report.explained.bytes, sums.bytes);
+    }
     report.samples += group.samples;
     report.estimated = report.estimated || group.estimated;
     if (sums.bytes < options.min_bytes) {
@@ -241,10 +251,11 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
   report.dropped_stacks = snapshot.counters.dropped_stacks;
   report.dropped_modules = snapshot.counters.dropped_modules;
   add_caches(snapshot, report);
-  explain_caches(snapshot, report);
+  const StacksByHandle stacks = stacks_by_handle(snapshot);
+  explain_caches(snapshot, stacks, report);
   const Groups groups = snapshot.objects.empty() ? group_stacks(snapshot) : group_objects(snapshot);
   symbolizer.begin_process(snapshot.modules, process_context(snapshot.target));
-  add_entries(snapshot, groups, symbolizer, options, report);
+  add_entries(snapshot, groups, stacks, symbolizer, options, report);
   find_modules_without_lines(report);
   std::stable_sort(report.caches.begin(), report.caches.end(),
                    [](const CacheRemainder& a, const CacheRemainder& b) {

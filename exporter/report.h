@@ -70,7 +70,7 @@ struct LeakReport {
   TargetInfo target;
   std::string reachability;            // "checked" or "not checked: REASON"
   ObjectTotals unchecked;              // the sum over `caches`, exact
-  ObjectTotals explained;              // the sum over all entries, also those below min_bytes
+  ObjectTotals explained;              // what known stacks asked for, those below min_bytes too
   bool estimated = false;              // some entry is
   std::vector<CacheRemainder> caches;  // ever used; most remaining bytes first
   std::vector<LeakEntry> leaks;        // most bytes first

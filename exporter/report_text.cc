@@ -20,6 +20,7 @@ namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kMegabyte = 1 << 20;
+constexpr size_t kShownCaches = 20;
 
 class TextReport {
  public:
@@ -160,10 +161,10 @@ void TextReport::write_meaning() {
     return;
   }
   const bool running = report_.target.state == TargetState::kRunning;
-  line("These objects {}. Not every one is a leak: the program may",
-       running ? "are allocated now" : "were still allocated at the end");
-  line("still {} them. (Reachability {}.)", running ? "use" : "have been using",
-       report_.reachability);
+  line("These objects {}. Not every one is a leak: the program may still {} them.",
+       running ? "are allocated now" : "were still allocated at the end",
+       running ? "use" : "have been using");
+  line("Reachability {}.", report_.reachability);
 }
 
 void TextReport::write_entries() {
@@ -245,12 +246,15 @@ void TextReport::write_caches() {
   if (rows.empty()) {
     return;
   }
+  const bool all = options_.all_caches || options_.top == 0;
+  const size_t shown = all ? rows.size() : std::min(rows.size(), kShownCaches);
   text_ += '\n';
   const std::string by_stack = report_.estimated ? "BY STACK (EST.)" : "BY STACK";
   line("{}", painted("1", fmt::format("{:<{}} {:>8} {:>12} {:>14} {:>14} {:>14}{}", "CACHE", column,
                                       "SIZE", "REMAINING", "BYTES", "ALLOCATED", "FREED",
                                       tracked() ? fmt::format(" {:>15}", by_stack) : "")));
-  for (const CacheRemainder* row : rows) {
+  for (size_t i = 0; i < shown; ++i) {
+    const CacheRemainder* row = rows[i];
     const Cache& cache = row->cache;
     std::string name = cache.name;
     name.append(column - display_width(name), ' ');
@@ -258,6 +262,16 @@ void TextReport::write_caches() {
     line("{} {:>8} {:>12} {:>14} {:>14} {:>14}{}", name, size, row->remaining().objects,
          row->remaining().bytes, cache.allocations, cache.frees,
          tracked() ? fmt::format(" {:>15}", row->explained.objects) : "");
+  }
+  if (shown < rows.size()) {
+    ObjectTotals rest;
+    for (size_t i = shown; i < rows.size(); ++i) {
+      rest.objects = Cache::saturating_sum(rest.objects, rows[i]->remaining().objects);
+      rest.bytes = Cache::saturating_sum(rest.bytes, rows[i]->remaining().bytes);
+    }
+    const size_t hidden = rows.size() - shown;
+    line("... and {} more {} ({}, {}).", hidden, hidden == 1 ? "cache" : "caches",
+         counted(rest.objects, "object"), bytes_text(rest.bytes));
   }
   write_explained();
 }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kMaxNameColumn = 48;
 constexpr size_t kShownBuildId = 12;  // digits; JSON has all
+constexpr size_t kMinRun = 3;         // shorter runs of library frames are shown
 constexpr size_t kMinWidth = 60;
 constexpr size_t kFixedColumns = 12;  // number and margins
 
@@ -61,10 +62,25 @@ std::string place_of(const SymbolFrame& frame, const StackStyle& style) {
   return painted(style, "2", place);
 }
 
+// Frames that say how the C++ library does something, not what was asked of it.
+bool inside_cpp_library(const SymbolFrame& frame) {
+  return frame.file.find("/include/c++/") != std::string::npos ||
+         frame.function.starts_with("std::") || frame.function.starts_with("__gnu_cxx::");
+}
+
+// One past the run of C++ library frames that begins at `first`, its outermost frame left out: that
+// one is what the program called.
+size_t end_of_library_run(const std::vector<SymbolFrame>& stack, size_t first, size_t end) {
+  size_t last = first;
+  while (last < end && inside_cpp_library(stack[last])) {
+    ++last;
+  }
+  return last >= first + kMinRun ? last - 1 : first;
+}
+
 }  // namespace
 
 std::string stack_text(const std::vector<SymbolFrame>& stack, const StackStyle& style) {
-  std::string text;
   size_t shown = stack.size();
   while (shown > 1 && starts_program(stack[shown - 1])) {
     --shown;
@@ -73,12 +89,17 @@ std::string stack_text(const std::vector<SymbolFrame>& stack, const StackStyle& 
   std::vector<std::string> names;
   size_t column = 0;
   for (size_t i = 0; i < shown; ++i) {
-    const SymbolFrame& frame = stack[i];
-    names.push_back(short_function_name(frame.function, limit));
+    names.push_back(short_function_name(stack[i].function, limit));
     const size_t width = display_width(names.back());
-    column = width <= kMaxNameColumn ? std::max(column, width) : column;
+    const bool hidden = end_of_library_run(stack, i, shown) != i;
+    column = width <= kMaxNameColumn && !hidden ? std::max(column, width) : column;
   }
+  std::string text;
   for (size_t i = 0; i < shown; ++i) {
+    if (const size_t end = end_of_library_run(stack, i, shown); end != i) {
+      text += fmt::format("      (#{} to #{}: inside the C++ library)\n", i, end - 1);
+      i = end;
+    }
     std::string& name = names[i];
     const size_t width = display_width(name);
     name.append(width < column ? column - width : 0, ' ');

@@ -6,7 +6,8 @@
 //   #1 main       leaky.c:30
 //      (2 start-up frames of libc.so.6, leaky below)
 //
-// Function names are shortened to the width and aligned; paths are never cut, so that editors and
+// Of three or more frames inside the C++ library in a row the outermost is shown, which is what the
+// program called. Function names are shortened to the width and aligned; paths are never cut, so that editors and
 // terminals can follow them. Strings must be printable_utf8().
 // Called from: report_text.cc.
 

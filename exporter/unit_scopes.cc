@@ -131,7 +131,7 @@ std::string UnitScopes::qualifier(const Dwarf_Die& declaration) const {
     Dwarf_Die die = contexts_[at].die;
     const char* name = dwarf_diename(&die);
     if (name == nullptr) {
-      name = dwarf_tag(&die) == DW_TAG_namespace ? "(anonymous namespace)" : "(unnamed)";
+      name = dwarf_tag(&die) == DW_TAG_namespace ? "(anonymous namespace)" : "{unnamed}";
     }
     text.insert(0, std::string(name) + "::");
     if (text.size() > kMaxQualifier) {

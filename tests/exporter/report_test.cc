@@ -218,6 +218,18 @@ TEST(BuildReport, MinBytesHidesButCounts) {
   EXPECT_FALSE(has_leaks(typical().build(options)));
 }
 
+TEST(BuildReport, ObjectsWithoutAStackAreListedButNotExplained) {
+  SnapshotBuilder builder;
+  builder.add_cache(7, "malloc-112", 112, 3, 0);
+  builder.add_objects(2, 100, 0, 7);
+  builder.add_objects(1, 100, builder.add_stack({kProgram + 5}), 7);
+  const LeakReport report = builder.build();
+  ASSERT_EQ(report.leaks.size(), 2u);
+  EXPECT_TRUE(report.leaks[0].stack.empty());
+  EXPECT_EQ(report.explained, (ObjectTotals{1, 100}));
+  EXPECT_EQ(report.caches[0].explained, (ObjectTotals{1, 100}));
+}
+
 TEST(BuildReport, NothingLeft) {
   SnapshotBuilder builder;
   builder.add_cache(7, "malloc-112", 112, 10, 10);
