@@ -2,10 +2,10 @@
 //
 // backtrace: the return addresses of the calling thread, without a lock of ours and without malloc.
 //
-//   capture ─► guard ─► enough stack left? ── no ──► frame pointers, every page probed first
+//   capture ─► guard ─► enough stack left? ─ no ─► 0 frames
 //                          │ yes
-//                          ├─ kAll:     libunwind's unw_backtrace  (cached: 8 ns a frame, 270 KiB a thread)
-//                          └─ kSampled: libgcc's _Unwind_Backtrace (3 µs, no memory), else frame pointers
+//                          ├─ kAll:  libunwind's unw_backtrace (cached), if 12 KiB are left
+//                          └─ else:  our own walk by unwind tables, frame pointers in generated code
 //
 // Invariants
 //   1. capture() never re-enters itself in one thread: a nested call gives 0 frames.   (guard test)
@@ -29,13 +29,13 @@
 
 namespace slabscope::diag {
 
-enum class Unwinder : uint32_t { kFramePointers = 0, kLibgcc = 1, kLibunwind = 2 };
+enum class Unwinder : uint32_t { kTables = 0, kLibunwind = 1 };
 
-// From the shim's constructor, once: loads and prepares what `mode` needs. kOff loads nothing.
+// From the shim's constructor, once: loads and prepares what `mode` needs; only kAll needs anything.
 void backtrace_init(abi::TrackMode mode);
 
 // Up to `max` (<= abi::kMaxFrames) return addresses, innermost first. With `skip` 0 the first is the
-// address to which capture() itself returns; `skip` leaves out that many more.
+// address to which capture() itself returns; `skip` (at most 8) leaves out that many more.
 // 0 if nothing can be had now.
 [[nodiscard]] unsigned capture(uintptr_t* frames, unsigned max, unsigned skip);
 

@@ -150,7 +150,8 @@ TEST_F(StackDepotTest, AFullDepotDropsAndCounts) {
   // 1 MiB of depot, 256 KiB of it buckets: some 1300 of these stacks.
   const int code = testing::in_child([&] {
     give_back();
-    if (!testing::limit_address_space()) return 77;
+    if (!testing::limit_address_space())
+      return 77;
     auto scope = std::make_unique<ScopeFile>();
     if (!scope->open(options_))
       return 1;
