@@ -13,6 +13,7 @@
 
 #include "exporter/object_summary.h"
 #include "exporter/stack_frames.h"
+#include "exporter/stack_text.h"
 #include "exporter/text.h"
 
 namespace slabscope {
@@ -229,7 +230,9 @@ void find_modules_without_lines(LeakReport& report) {
   std::set<std::string> without;
   std::set<std::string> with;
   for (const LeakEntry& entry : report.leaks) {
-    for (const SymbolFrame& frame : entry.stack) {
+    const size_t end = startup_begin(entry.stack);
+    for (size_t i = 0; i < end; ++i) {
+      const SymbolFrame& frame = entry.stack[i];
       if (!belongs_to_system(frame.module)) {
         (frame.line != 0 ? with : without).insert(frame.module);
       }

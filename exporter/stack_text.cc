@@ -31,17 +31,18 @@ std::string_view base_name(std::string_view path) {
 
 // What the C library puts below main() and below a thread's function.
 bool starts_program(const SymbolFrame& frame) {
-  constexpr std::string_view kNames[] = {
-      "_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"};
   std::string_view name = frame.function;
-  for (const std::string_view prefix : {"__GI_", "__"}) {
-    if (name.starts_with(prefix) && !name.starts_with("__libc")) {
-      name.remove_prefix(prefix.size());
-    }
+  if (name == "_start" || name.starts_with("__libc_start_")) {
+    return true;
   }
-  return std::any_of(std::begin(kNames), std::end(kNames), [&](std::string_view known) {
-    return name == known || (name.starts_with(known) && name.find("_impl") != name.npos);
-  });
+  const std::string_view module = base_name(frame.module);
+  if (!module.starts_with("libc.") && !module.starts_with("libpthread")) {
+    return false;
+  }
+  for (const std::string_view prefix : {"__GI_", "__"}) {
+    name.remove_prefix(name.starts_with(prefix) ? prefix.size() : 0);
+  }
+  return name == "start_thread" || name == "clone" || name == "clone3";
 }
 
 std::string place_of(const SymbolFrame& frame, const StackStyle& style) {
@@ -80,11 +81,14 @@ size_t end_of_library_run(const std::vector<SymbolFrame>& stack, size_t first, s
 
 }  // namespace
 
+size_t startup_begin(const std::vector<SymbolFrame>& stack) {
+  const auto first = std::find_if(stack.begin(), stack.end(), starts_program);
+  const auto index = static_cast<size_t>(first - stack.begin());
+  return index == 0 ? stack.size() : index;
+}
+
 std::string stack_text(const std::vector<SymbolFrame>& stack, const StackStyle& style) {
-  size_t shown = stack.size();
-  while (shown > 1 && starts_program(stack[shown - 1])) {
-    --shown;
-  }
+  const size_t shown = startup_begin(stack);
   const size_t limit = std::max(style.width, kMinWidth) - kFixedColumns;
   std::vector<std::string> names;
   size_t column = 0;

@@ -9,7 +9,7 @@
 // Of three or more frames inside the C++ library in a row the outermost is shown, which is what the
 // program called. Function names are shortened to the width and aligned; paths are never cut, so that editors and
 // terminals can follow them. Strings must be printable_utf8().
-// Called from: report_text.cc.
+// Called from: report.cc, report_text.cc.
 
 #pragma once
 
@@ -25,6 +25,9 @@ struct StackStyle {
   bool color = false;
   std::string source_root;  // left out of paths below it
 };
+
+// The index of the first frame that only starts the program or a thread; size() if there is none.
+[[nodiscard]] size_t startup_begin(const std::vector<SymbolFrame>& stack);
 
 [[nodiscard]] std::string stack_text(const std::vector<SymbolFrame>& stack,
                                      const StackStyle& style);
