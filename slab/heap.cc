@@ -193,9 +193,11 @@ void retrack(void* block, size_t size) {
     if (record != 0) large_set_record(block, g_hooks.retrack(record, block, size));
   } else if (slab->records != nullptr) {
     const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
-    const uint32_t record =
-        __atomic_load_n(&slab->records[cache->index_of(slab, block)], __ATOMIC_RELAXED);
-    if (record != 0 && record != ThreadCache::kUnrecorded) g_hooks.retrack(record, block, size);
+    uint32_t* slot = &slab->records[cache->index_of(slab, block)];
+    const uint32_t record = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    if (record == 0 || record == ThreadCache::kUnrecorded) return;
+    const uint32_t now = g_hooks.retrack(record, block, size);
+    __atomic_store_n(slot, now != 0 ? now : ThreadCache::kUnrecorded, __ATOMIC_RELAXED);
   }
 }
 

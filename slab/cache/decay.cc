@@ -3,6 +3,7 @@
 #include "slab/cache/decay.h"
 
 #include "slab/base/config.h"
+#include "slab/base/due.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/large.h"
@@ -22,7 +23,7 @@ uint32_t now_ms() { return static_cast<uint32_t>(sys::coarse_ns() / 1'000'000); 
 // True for the one thread whose round it is.
 bool claim_round(uint32_t now) {
   uint32_t last = __atomic_load_n(&g_last_round_ms, __ATOMIC_RELAXED);
-  if (now - last < g_decay_ms / kRoundsPerDecay) return false;
+  if (!is_due(now, last, g_decay_ms / kRoundsPerDecay)) return false;
   return __atomic_compare_exchange_n(&g_last_round_ms, &last, now, false, __ATOMIC_RELAXED,
                                      __ATOMIC_RELAXED);
 }

@@ -6,6 +6,7 @@
 
 #include "slab/base/bits.h"
 #include "slab/base/config.h"
+#include "slab/base/due.h"
 #include "slab/base/mutex.h"
 #include "slab/base/panic.h"
 #include "slab/base/stats.h"
@@ -284,7 +285,7 @@ size_t large_decay(uint32_t now_ms, uint32_t decay_ms) {
       MutexLock lock(g_huge_mutex);
       if (g_cached_bytes == 0) return released;
       for (CachedMapping& entry : g_cached) {
-        if (entry.address == nullptr || now_ms - entry.freed_ms < decay_ms) continue;
+        if (entry.address == nullptr || !is_due(now_ms, entry.freed_ms, decay_ms)) continue;
         victim = entry;
         g_cached_bytes -= entry.bytes;
         entry = {};

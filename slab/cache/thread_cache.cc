@@ -104,7 +104,7 @@ bool ThreadCache::fill_reserve(unsigned id, uint32_t wanted) {
         s.reserve_count = chain.count;
         return true;
       }
-      cache->leave(s.current);
+      leave_current(cache, s.current);
     }
     s.current = cache->acquire();
     if (s.current == nullptr) return false;
@@ -171,7 +171,7 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
         s.tracked_reserve = chain.head;
         break;
       }
-      cache->leave(s.tracked_current);
+      leave_current(cache, s.tracked_current);
     }
     s.tracked_current = cache->acquire();
     if (s.tracked_current == nullptr) return nullptr;
@@ -340,25 +340,32 @@ void ThreadCache::flush_bin(unsigned id) {
   if (s.cap == 0) return;
   flush_list(id, UINT32_MAX);
   flush_reserve(id);
-  if (s.current != nullptr) {
-    g_caches.plain(id)->leave(s.current);
-    s.current = nullptr;
-  }
+  leave_current(g_caches.plain(id), s.current);
   FreeObject* tracked = s.tracked_reserve;
   s.tracked_reserve = nullptr;
   give_back(g_caches.tracked(id), s.tracked_current, tracked, UINT64_MAX);
-  if (s.tracked_current != nullptr) {
-    g_caches.tracked(id)->leave(s.tracked_current);
-    s.tracked_current = nullptr;
-  }
+  leave_current(g_caches.tracked(id), s.tracked_current);
+}
+
+// The slab is forgotten before it is let go: a fork in between must not leave it with two owners in
+// the child.
+void ThreadCache::leave_current(KmemCache* cache, Slab*& current) {
+  if (current == nullptr) return;
+  Slab* slab = current;
+  current = nullptr;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  cache->leave(slab);
 }
 
 void ThreadCache::flush_all() {
+  inside_ = true;
   for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) flush_bin(id);
+  inside_ = false;
 }
 
 // Bins in which nothing happened since the last look give their objects back.
 void ThreadCache::flush_idle() {
+  inside_ = true;
   for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) {
     BinSlow& s = slow(id);
     if (s.cap == 0) continue;
@@ -367,6 +374,7 @@ void ThreadCache::flush_idle() {
     if (operations == s.seen_operations) flush_bin(id);
     s.seen_operations = operations;
   }
+  inside_ = false;
 }
 
 // The heartbeat: every kVisitsPerTick visits a look at the clock, and what is due then.

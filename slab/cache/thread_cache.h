@@ -157,6 +157,7 @@ class ThreadCache {
   void flush_reserve(unsigned id);
   uint64_t give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit);
   void flush_bin(unsigned id);
+  static void leave_current(KmemCache* cache, Slab*& current);
   void flush_idle();
   void visit();
 

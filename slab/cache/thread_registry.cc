@@ -97,13 +97,13 @@ ThreadCache* ThreadRegistry::start_slow() {
       if (slab_boot != nullptr) slab_boot(g_hooks);
       g_caches.need(Config::kLargeId);
     }
-    if (slots_ == 0) slots_ = 1;  // slot 0 is nobody's
     cache = free_;
     if (cache != nullptr) {
       free_ = cache->next_free_;
     } else {
-      cache = slot_locked(slots_);
-      if (cache != nullptr) __atomic_store_n(&slots_, slots_ + 1, __ATOMIC_RELEASE);
+      const unsigned number = slots_ == 0 ? 1 : slots_;  // slot 0 is the orphans'
+      cache = slot_locked(number);
+      if (cache != nullptr) __atomic_store_n(&slots_, number + 1, __ATOMIC_RELEASE);
     }
     if (cache != nullptr && open_locked(cache) == nullptr) {
       stat_add(g_heap_stats->dropped_threads, 1);
@@ -143,6 +143,7 @@ ThreadCache* ThreadRegistry::lock_orphans() {
     MutexLock lock(mutex_);
     if (block_count_ > 0 || add_block_locked()) cache = slot_locked(0);
     if (cache != nullptr && !cache->opened_ && open_locked(cache) == nullptr) cache = nullptr;
+    if (cache != nullptr && slots_ == 0) __atomic_store_n(&slots_, 1U, __ATOMIC_RELEASE);
   }
   if (cache == nullptr) {
     orphan_mutex_.unlock();

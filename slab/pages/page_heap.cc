@@ -3,6 +3,7 @@
 #include "slab/pages/page_heap.h"
 
 #include "slab/base/bits.h"
+#include "slab/base/due.h"
 #include "slab/base/panic.h"
 #include "slab/base/stats.h"
 #include "slab/base/sys.h"
@@ -298,11 +299,11 @@ bool PageHeap::over_bound_locked() const {
 size_t PageHeap::purge(uint32_t now_ms, uint32_t decay_ms) {
   size_t released = 0;
   mutex_.lock();
-  // A refused purge re-enters the list as the newest; the bound on rounds keeps that finite.
-  for (int rounds = 0; rounds < 256 && oldest_ != kNone; ++rounds) {
+  // There are at most as many runs as dirty chunks: what others free meanwhile can wait.
+  for (size_t rounds = dirty_chunks_; rounds > 0 && oldest_ != kNone; --rounds) {
     const size_t index = oldest_;
     const Chunk* head = g_page_map.chunk(index);
-    if (now_ms - head->record < decay_ms && !over_bound_locked()) break;
+    if (!is_due(now_ms, head->record, decay_ms) && !over_bound_locked()) break;
     const size_t count = head->length;
     remove_locked(index);  // nobody can reach the run now: the lock need not be held for the call
     mutex_.unlock();

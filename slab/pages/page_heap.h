@@ -14,7 +14,8 @@
 // Invariants
 //   1. A free run's first and last chunk say kFree, its length and its head; no two free runs of one
 //      kind touch.                                                             (validate())
-//   2. clean: every byte is zero. dirty runs are also in the list by age, oldest first.
+//   2. clean: every byte is zero. dirty runs are also in the list by age: in the order in
+//      which they came, so that what is left of a run that was split waits once more.
 //   3. dirty bytes <= max(kDirtyFloor, in use / kDirtyFraction) after each purge that succeeds.
 // Locks: mutex_, a leaf but for the meta allocator's. Never held across madvise or munmap of runs.
 // Called from: slab/cache (grow, release, large blocks) and the slow path's clock tick.
