@@ -165,6 +165,8 @@ void vfork_child_that_allocates() {
   use_heap(100);
 }
 
+// With one thread only: in a child of several, made behind everybody's back, a lock may be held for
+// ever by a thread that is not there, and what it guards may be half changed.
 void without_handlers() {
   for (int i = 0; i < 50; ++i) {
     pid_t child = _Fork();
@@ -210,7 +212,5 @@ int main() {
   vfork_child_that_allocates();
   without_handlers();
   spawn();
-  Busy busy(2);
-  without_handlers();
   return 0;
 }

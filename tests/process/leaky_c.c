@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 1000; ++i) {
     free(copy_of("this one is freed"));
   }
+  (void)kept;
   kept = NULL;
   large = NULL;
   return argc > 1 ? 5 : 0;

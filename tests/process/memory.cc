@@ -19,6 +19,7 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 
+// Private memory only: the scope file's pages are counted as shared.
 size_t resident() {
   char text[128] = {};
   FILE* file = fopen("/proc/self/statm", "r");
@@ -26,8 +27,9 @@ size_t resident() {
   fclose(file);
   size_t total = 0;
   size_t pages = 0;
-  SC_EXPECT(sscanf(text, "%zu %zu", &total, &pages) == 2);
-  return pages * 4096;
+  size_t shared = 0;
+  SC_EXPECT(sscanf(text, "%zu %zu %zu", &total, &pages, &shared) == 3);
+  return (pages - shared) * 4096;
 }
 
 // The program goes on with its life, a little malloc now and then; memory must come back meanwhile.
