@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "diag/cfi_unwind.h"
+#include "diag/unwind_walk.h"
 #include "diag/libunwind_loader.h"
 #include "diag/memory_probe.h"
 #include "slab/base/compiler.h"

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 
-#include "diag/cfi_unwind.h"
+#include "diag/unwind_walk.h"
 
 #include <array>
 #include <atomic>
 #include <cstring>
 
 #include "diag/abi/layout.h"
-#include "diag/cfi_rules.h"
+#include "diag/unwind_tables.h"
 #include "diag/memory_probe.h"
 #include "slab/base/compiler.h"
 
@@ -383,12 +383,13 @@ bool KnownStack::extend(uintptr_t first, uintptr_t end) {
   return true;
 }
 
-bool KnownStack::read(uintptr_t address, uintptr_t& word) {
+// Junk may point anywhere into our stack, so AddressSanitizer must not have a say here.
+__attribute__((no_sanitize("address"))) bool KnownStack::read(uintptr_t address, uintptr_t& word) {
   if (SC_UNLIKELY(address < low || address + 8 > high || address + 8 < address)) {
     if (address > kAddressEnd || !extend(address, address + 8))
       return false;
   }
-  memcpy(&word, reinterpret_cast<const void*>(address), sizeof word);
+  __builtin_memcpy(&word, reinterpret_cast<const void*>(address), sizeof word);
   return true;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// cfi_unwind: our own walk up the stack by the modules' unwind tables: no library, no lock, no memory.
+// unwind_walk: our own walk up the stack by the modules' unwind tables: no library, no lock, no memory.
 //
 //   pc, sp, fp ─► cached rules? ─ no ─► find_rules(pc) ─► cache ─┐
 //                    └────────────────────────────────────────► read saved words ─► pc, sp, fp of the caller
