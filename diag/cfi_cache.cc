@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+
+#include "diag/cfi_cache.h"
+
+#include <array>
+#include <atomic>
+
+namespace slabscope::diag {
+namespace {
+
+// A program's sampled stacks have some hundred distinct pcs; four pages hold a thousand.
+constexpr size_t kEntries = 1024;
+constexpr int64_t kWord = 8;
+constexpr int64_t kMaxCfa = 0x7fff * kWord;
+constexpr int64_t kMaxSlot = 255;
+
+struct Entry {
+  std::atomic<uint64_t> check;
+  std::atomic<uint64_t> row;
+};
+constinit std::array<Entry, kEntries> g_entries{};
+
+Entry& entry_of(uint64_t key) {
+  return g_entries[key % kEntries];
+}
+
+uint64_t check_of(uint64_t key, PackedRow row) {
+  const uint64_t mixed = row * 0xc4ceb9fe1a85ec53U;
+  return key ^ mixed ^ mixed >> 29U;
+}
+
+// Whether a register that a callee keeps is where the packed form can say; the byte for it.
+std::optional<uint64_t> slot_of(PackedRule rule) {
+  if (rule.kind() == CfiRule::kUnset || rule.kind() == CfiRule::kSame)
+    return 0;
+  const int64_t words = -rule.value() / kWord;
+  if (rule.kind() != CfiRule::kAtOffset || rule.value() % kWord != 0 || words < 1 ||
+      words > kMaxSlot)
+    return std::nullopt;
+  return static_cast<uint64_t>(words);
+}
+
+}  // namespace
+
+PackedRow pack(const CfiRow& row) {
+  const PackedRule back = row.rules[kCfiReturn];
+  const int64_t offset = row.cfa.value();
+  const bool from_fp = row.cfa_register == kCfiFp;
+  if (row.cfa.kind() != CfiRule::kOffset || (row.cfa_register != kCfiSp && !from_fp) ||
+      offset <= 0 || offset > kMaxCfa || offset % kWord != 0)
+    return kNotPacked;
+  if (back.kind() != CfiRule::kAtOffset || back.value() != -kWord ||
+      row.rules[kCfiSp].kind() != CfiRule::kUnset)
+    return kNotPacked;
+  PackedRow packed = static_cast<uint64_t>(offset / kWord) << 1U | (from_fp ? 1U : 0U);
+  for (unsigned i = 0; i < kPackedRegisters; ++i) {
+    const auto slot = slot_of(row.rules[kPackedRegister[i]]);
+    if (!slot)
+      return kNotPacked;
+    packed |= *slot << (16 + 8 * i);
+  }
+  return packed;
+}
+
+PackedRow cache_find(uint64_t key) {
+  const Entry& entry = entry_of(key);
+  const PackedRow row = entry.row.load(std::memory_order_relaxed);
+  const uint64_t check = entry.check.load(std::memory_order_relaxed);
+  return check == check_of(key, row) ? row : kNotPacked;
+}
+
+void cache_store(uint64_t key, PackedRow row) {
+  Entry& entry = entry_of(key);
+  entry.row.store(row, std::memory_order_relaxed);
+  entry.check.store(check_of(key, row), std::memory_order_relaxed);
+}
+
+}  // namespace slabscope::diag
