@@ -2,12 +2,13 @@
 //
 // Start, fork and end of the shim: the one place that joins slab and diag.
 //
-//   kDown ─ first malloc ─► kHeap: options read, scope file open, counters seen outside
-//         ─ constructor  ─► kUp: fork and thread-end handlers, modules, stacks
-//         ─ destructor   ─► what remains is written down, the file says "exited"
+//   first malloc ─► options read, scope file open, counters seen outside   (slab_boot)
+//   constructor  ─► fork handlers; if stacks are asked for by name: boot, modules, libunwind
+//   destructor   ─► what remains is written down, the file says "exited"
 //
-// Constructors of other libraries, and the loader itself, allocate before ours runs: the heap serves
-// them from kDown on; only stacks are missing until kUp. No step allocates while it holds a lock.
+// Constructors of other libraries, and the loader itself, allocate before our constructor runs: the
+// heap serves them from the first call on. A process that never allocates never boots: it leaves no
+// file and pays for two mappings. No step allocates while it holds a lock.
 // Locks at fork: slab's, in their order (heap.h). Diag's tables are lock-free.
 
 #include <elf.h>
@@ -32,6 +33,7 @@ namespace {
 
 constinit pthread_key_t g_thread_key = 0;
 constinit bool g_have_key = false;
+constinit bool g_options_read = false;
 
 // The environment: libc's once libc is up; before that where the kernel put it.
 const char* const* find_environment() {
@@ -64,9 +66,10 @@ void thread_started() {
 // ---- fork ------------------------------------------------------------------------------------------
 
 void before_fork() {
-  ThreadCache* cache = g_threads.current_or_start();
+  const bool booted = g_watch.file.ready();
+  ThreadCache* cache = ThreadCache::current();
   heap_lock_for_fork();
-  if (cache != nullptr) {
+  if (booted && cache != nullptr) {
     g_watch.file.fork_prepare(
         reinterpret_cast<const abi::ThreadSlot*>(cache->bins() + Config::kBlockBytes));
   }
@@ -81,13 +84,22 @@ void after_fork_in_child() {
 
 // ---- start and end of the process ------------------------------------------------------------------
 
+// Set-uid programs ignore the environment.
+void read_options() {
+  if (g_options_read) return;
+  g_options_read = true;
+  if (getauxval(AT_SECURE) == 0) parse_options(find_environment(), g_watch.options);
+}
+
 __attribute__((constructor)) void start() {
-  (void)g_threads.current_or_start();  // boots, if nothing has allocated yet
-  if (!g_watch.file.ready()) return;
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-  if (g_watch.options.track == abi::TrackMode::kOff) return;
+  read_options();
+  const Options& options = g_watch.options;
+  if (!options.track_named || options.track == abi::TrackMode::kOff) return;
+  (void)g_threads.current_or_start();
+  if (!g_watch.file.ready()) return;
   g_watch.modules.add_loaded();
-  diag::backtrace_init(g_watch.options.track);
+  diag::backtrace_init(options.track);
 }
 
 diag::CacheRemainder remainder_of(uint32_t id, void*) {
@@ -123,7 +135,7 @@ __attribute__((destructor)) void end() {
 
 // Called by slab/ under the thread registry's lock, before the first allocation is served.
 void slab_boot(Hooks& hooks) {
-  if (getauxval(AT_SECURE) == 0) parse_options(find_environment(), g_watch.options);
+  read_options();
   set_decay_ms(g_watch.options.decay_ms);
   watch_open();
   watch_install(hooks);

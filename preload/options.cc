@@ -46,7 +46,7 @@ void complain(const char* entry, const char* what) {
 
 // ---- one parser a type of options.def -----------------------------------------------------------
 
-const char* parse_track_mode(const char* value, Options& options) {
+const char* parse_track(const char* value, Options& options) {
   const char* interval = after(value, "sampled:");
   uint64_t bytes = 0;
   if (equal(value, "off")) {
@@ -61,6 +61,7 @@ const char* parse_track_mode(const char* value, Options& options) {
   } else {
     return "not one of off, sampled, sampled:BYTES (2 to 4294967295), all; ignored";
   }
+  options.track_named = true;
   return nullptr;
 }
 
@@ -90,10 +91,6 @@ const char* parse_dir(const char* value, Options& options) {
 const char* parse_app(const char* value, Options& options) {
   options.app = *value == '\0' ? nullptr : value;
   return nullptr;
-}
-
-const char* parse_track(const char* value, Options& options) {
-  return parse_track_mode(value, options);
 }
 
 // Names that begin with our prefix but are read by the slabscope program, not by the shim.

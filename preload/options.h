@@ -18,6 +18,7 @@ namespace slabscope {
 struct Options {
   abi::TrackMode track = abi::TrackMode::kSampled;
   uint32_t sample_interval = 512 << 10;  // bytes
+  bool track_named = false;              // SLABSCOPE_TRACK was given and understood
   uint32_t decay_ms = 1000;
   const char* dir = nullptr;
   const char* app = nullptr;

@@ -5,8 +5,7 @@
 //   slab's hooks ──► counters, caches, threads ──► ScopeFile
 //                └─► capture ─► StackDepot ─► ObjectTable
 //
-// Set up by slab_boot() at the first allocation, completed by the constructor (stacks need the
-// loader). Every function may be called from any thread's slow path. Never allocates from the heap,
+// Set up by slab_boot() at the first allocation. Every function may be called from any thread's slow path. Never allocates from the heap,
 // except that the first capture in a thread may (libunwind's thread-local block).
 
 #pragma once
