@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string_view>
@@ -200,10 +201,10 @@ ElfFile::Link ElfFile::debug_link() const {
 ElfFile::Link ElfFile::alternate_link() const {
   Link link;
   const std::span<const char> bytes = section_bytes(".gnu_debugaltlink");
-  const size_t length = strnlen(bytes.data(), bytes.size());
-  if (length < bytes.size()) {
-    link.name.assign(bytes.data(), length);
-    link.build_id.assign(bytes.begin() + static_cast<ptrdiff_t>(length) + 1, bytes.end());
+  const auto end = std::find(bytes.begin(), bytes.end(), '\0');
+  if (end != bytes.end()) {
+    link.name.assign(bytes.begin(), end);
+    link.build_id.assign(end + 1, bytes.end());
   }
   return link;
 }
