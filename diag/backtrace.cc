@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "diag/unwind_walk.h"
+#include "diag/cfi_walk.h"
 #include "diag/libunwind_loader.h"
 #include "diag/memory_probe.h"
 #include "slab/base/compiler.h"
@@ -16,10 +16,11 @@ namespace {
 // Frames of our own that an unwinder may report before capture()'s caller.
 constexpr unsigned kOwnFrames = 8;
 constexpr unsigned kMaxSkip = 8;
+constexpr uintptr_t kPage = abi::kPageBytes;
 constexpr unsigned kRawFrames = abi::kMaxFrames + kOwnFrames + kMaxSkip;
 
 // Stack that an unwinder needs below us. Measured on painted stacks, Debian 12: libunwind 1.6.2
-// 5.5 KiB with a cold cache, our own 1.3 KiB; doubled.
+// 5.5 KiB with a cold cache, our own walk 1.6 KiB; doubled.
 constexpr size_t kLibunwindStack = size_t{12} << 10;
 constexpr size_t kOwnStack = size_t{3} << 10;
 
@@ -28,17 +29,23 @@ constinit Unwinder g_unwinder = Unwinder::kTables;
 
 struct ThreadState {
   bool capturing = false;
-  KnownStack known;
+  StackWindow window;  // what this thread saw to be readable
 };
 SC_TLS constinit thread_local ThreadState t_state{};
 
 // Whether [sp - need, sp] is readable stack. Where a thread's stack ends is known to libc alone, and
 // asking it allocates; below it lies a guard page, which is what the probe finds. The main thread's
 // stack grows under the probe as under a store.
-bool stack_left(KnownStack& known, uintptr_t sp, size_t need) {
-  if (SC_LIKELY(sp - need >= known.low && sp < known.high))
+bool stack_left(StackWindow& window, uintptr_t sp, size_t need) {
+  const uintptr_t last = (sp - need) & ~(kPage - 1);
+  if (SC_LIKELY(last >= window.low() && sp < window.high()))
     return true;
-  return known.extend(sp - need, sp + 1);
+  // Downwards from where we are, so that the window ends up on this stack.
+  for (uintptr_t page = sp & ~(kPage - 1); page >= last; page -= kPage) {
+    if (!window.load(page))
+      return false;
+  }
+  return true;
 }
 
 SC_NOINLINE unsigned unwind_by_libunwind(uintptr_t* frames, unsigned max) {
@@ -85,8 +92,8 @@ SC_NOINLINE unsigned capture(uintptr_t* frames, unsigned max, unsigned skip) {
   std::atomic_signal_fence(std::memory_order_seq_cst);
   const int saved_errno = errno;
 
+  const CfiRegisters registers = current_registers();
   const auto self = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
-  const auto* own_frame = static_cast<const uintptr_t*>(__builtin_frame_address(0));
   uintptr_t raw[kRawFrames];
   if (max > abi::kMaxFrames)
     max = abi::kMaxFrames;
@@ -95,16 +102,15 @@ SC_NOINLINE unsigned capture(uintptr_t* frames, unsigned max, unsigned skip) {
   const unsigned wanted = max + skip + kOwnFrames;
 
   const auto sp = reinterpret_cast<uintptr_t>(raw);
-  KnownStack& known = t_state.known;
+  StackWindow& window = t_state.window;
   unsigned count = 0;
   unsigned first = 0;
-  if (g_unwinder == Unwinder::kLibunwind && stack_left(known, sp, kLibunwindStack)) {
+  if (g_unwinder == Unwinder::kLibunwind && stack_left(window, sp, kLibunwindStack)) {
     count = unwind_by_libunwind(raw, wanted);
     first = find_own(raw, count, self);
   }
-  if (first == count && stack_left(known, sp, kOwnStack)) {
-    const UnwindRegisters caller{self, reinterpret_cast<uintptr_t>(own_frame + 2), own_frame[0]};
-    count = unwind_by_tables(caller, known, raw, max + skip);
+  if (first == count && stack_left(window, sp, kOwnStack)) {
+    count = cfi_walk(raw, max + skip, registers, window);
     first = 0;
   }
   first += skip;

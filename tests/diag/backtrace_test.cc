@@ -195,6 +195,8 @@ TEST_P(BacktraceTest, SignalHandlersCanCapture) {
 }
 
 TEST_P(BacktraceTest, ThreadsCaptureAtTheSameTime) {
+  if (GetParam() == abi::TrackMode::kAll && !testing::threads_may_use_libunwind())
+    GTEST_SKIP();
   EXPECT_EQ(with_mode(GetParam(),
                       [] {
                         std::vector<std::thread> threads;
@@ -253,6 +255,8 @@ INSTANTIATE_TEST_SUITE_P(Modes, BacktraceTest,
 // A daemon closes all descriptors and gets the numbers back for a socket: what flows through it must be
 // its own. (libunwind 1.6 alone puts zeroes into it.)
 TEST(Backtrace, LibunwindNeverTouchesTheProgramsDescriptors) {
+  if (!testing::threads_may_use_libunwind())
+    GTEST_SKIP();
   EXPECT_EQ(with_mode(abi::TrackMode::kAll,
                       [] {
                         Frames frames;

@@ -34,6 +34,15 @@ inline bool under_sanitizer() {
 #endif
 }
 
+// libunwind locks a mutex after ThreadSanitizer has taken leave of the thread.
+inline bool threads_may_use_libunwind() {
+#if defined(__SANITIZE_THREAD__)
+  return false;
+#else
+  return true;
+#endif
+}
+
 inline size_t open_descriptors() {
   size_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
