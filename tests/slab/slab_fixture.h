@@ -21,6 +21,7 @@
 
 #include "slab/base/hooks.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/decay.h"
 #include "slab/cache/large.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/heap.h"
@@ -143,6 +144,7 @@ inline int in_child(const std::function<int()>& body) {
 // Runs `body`, which may use GoogleTest's checks, in a child whose page heap and map are as new.
 // Only private KmemCaches, large blocks and g_page_heap itself may be used there.
 inline void with_new_page_heap(const std::function<void()>& body) {
+  decay_everything();  // nothing of the old heap waits to be given back
   EXPECT_EQ(in_child([&body] {
               static HeapStats stats{};
               g_heap_stats = &stats;
