@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+//
+// cfi_reference: one stack walked twice from one place, by cfi_walk and by libgcc's _Unwind_Backtrace.
+
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unwind.h>
+
+#include <array>
+#include <cstdint>
+
+#include "diag/cfi_walk.h"
+#include "slab/base/compiler.h"
+
+namespace slabscope::diag::testing {
+
+inline constexpr unsigned kMaxFrames = 256;
+
+struct WalkedStack {
+  unsigned count = 0;
+  std::array<uintptr_t, kMaxFrames> frames{};
+};
+
+struct Walks {
+  WalkedStack ours;
+  WalkedStack reference;  // its first frame is the function that walked
+};
+
+inline thread_local constinit Walks t_walks{};
+
+inline _Unwind_Reason_Code collect_reference(struct _Unwind_Context* context, void* data) {
+  auto& stack = *static_cast<WalkedStack*>(data);
+  const uintptr_t pc = _Unwind_GetIP(context);
+  if (pc == 0 || stack.count == kMaxFrames)
+    return _URC_END_OF_STACK;
+  stack.frames[stack.count++] = pc;
+  return _URC_NO_REASON;
+}
+
+inline void walk_reference() {
+  t_walks.reference.count = 0;
+  _Unwind_Backtrace(collect_reference, &t_walks.reference);
+}
+
+SC_NOINLINE inline void walk_both() {
+  StackWindow window;
+  const CfiRegisters here = current_registers();
+  t_walks.ours.count = cfi_walk(t_walks.ours.frames.data(), kMaxFrames, here, window);
+  t_walks.reference.count = 0;
+  _Unwind_Backtrace(collect_reference, &t_walks.reference);
+  __asm__ volatile("" ::: "memory");
+}
+
+[[nodiscard]] inline bool is_same() {
+  const WalkedStack& ours = t_walks.ours;
+  const WalkedStack& reference = t_walks.reference;
+  if (ours.count == 0 || ours.count + 1 != reference.count)
+    return false;
+  for (unsigned i = 0; i < ours.count; ++i) {
+    if (ours.frames[i] != reference.frames[i + 1])
+      return false;
+  }
+  return true;
+}
+
+inline void expect_same(unsigned at_least) {
+  EXPECT_GE(t_walks.ours.count, at_least);
+  EXPECT_TRUE(is_same());
+  if (is_same())
+    return;
+  for (unsigned i = 0; i < t_walks.ours.count || i + 1 < t_walks.reference.count; ++i) {
+    const uintptr_t ours = i < t_walks.ours.count ? t_walks.ours.frames[i] : 0;
+    const uintptr_t reference =
+        i + 1 < t_walks.reference.count ? t_walks.reference.frames[i + 1] : 0;
+    printf("  %2u ours %#lx reference %#lx%s\n", i, ours, reference,
+           ours == reference ? "" : "  <- differs");
+  }
+}
+
+}  // namespace slabscope::diag::testing
