@@ -28,7 +28,8 @@ struct UnitRange {
 
 struct Unit {
   Dwarf_Die die;
-  std::unique_ptr<UnitScopes> scopes;  // built when first asked for
+  std::unordered_map<const char*, std::string> paths;  // as libdw says them, as they are shown
+  std::unique_ptr<UnitScopes> scopes;                  // built when first asked for
 };
 
 // Where abstract origins and specifications lead: the declaration inside its namespace or class.
@@ -71,10 +72,7 @@ std::string function_name(Dwarf_Die die, const UnitScopes& scopes) {
 }
 
 // Relative names are relative to the directory the unit was compiled in.
-std::string source_path(Dwarf_Die unit, const char* path) {
-  if (path == nullptr || path[0] == '\0' || std::string_view(path) == "???") {
-    return "";
-  }
+std::string absolute_path(Dwarf_Die unit, const char* path) {
   std::filesystem::path full;
   if (path[0] != '/') {
     Dwarf_Attribute attribute;
@@ -82,6 +80,18 @@ std::string source_path(Dwarf_Die unit, const char* path) {
     full = base != nullptr ? base : "";
   }
   return (full / path).lexically_normal().string();
+}
+
+const std::string& source_path(Unit& unit, const char* path) {
+  static const std::string kUnknown;
+  if (path == nullptr || path[0] == '\0' || std::string_view(path) == "???") {
+    return kUnknown;
+  }
+  auto [entry, fresh] = unit.paths.try_emplace(path);
+  if (fresh) {
+    entry->second = absolute_path(unit.die, path);
+  }
+  return entry->second;
 }
 
 }  // namespace
@@ -123,7 +133,7 @@ void DwarfIndex::State::add_unit(Dwarf_Die die) {
     }
   }
   if (ranges.size() != before) {
-    units.push_back({die, nullptr});
+    units.push_back({die, {}, nullptr});
   }
 }
 
@@ -165,7 +175,7 @@ std::vector<SourceFrame> DwarfIndex::State::find_in(Unit& unit, uint64_t address
     int number = 0;
     dwarf_lineno(line, &number);
     frame.line = number > 0 ? static_cast<uint32_t>(number) : 0;
-    frame.file = source_path(unit.die, dwarf_linesrc(line, nullptr, nullptr));
+    frame.file = source_path(unit, dwarf_linesrc(line, nullptr, nullptr));
   }
   const Scope* scope = unit.scopes->find(address);
   for (; scope != nullptr && frames.size() < kMaxChain; scope = unit.scopes->parent(*scope)) {
@@ -175,7 +185,7 @@ std::vector<SourceFrame> DwarfIndex::State::find_in(Unit& unit, uint64_t address
     if (!scope->inlined) {
       return frames;
     }
-    frame.file = source_path(unit.die, unit.scopes->file_name(scope->call_file));
+    frame.file = source_path(unit, unit.scopes->file_name(scope->call_file));
     frame.line = scope->call_line;
   }
   // No function around it: the line table alone, or an inline chain whose root has no entry.
