@@ -111,6 +111,7 @@ TargetInfo info_of(const ScopeReader& reader, const abi::Header& header, LockSta
   info.path = reader.path();
   info.file = reader.file_id();
   info.state = state_of(header, lock);
+  info.locked = lock == LockState::kHeld;
   info.pid = header.pid;
   info.parent_pid = header.parent_pid;
   info.uid = header.uid;

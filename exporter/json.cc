@@ -105,8 +105,8 @@ Json cache_json(const Cache& cache) {
   json["objects_per_slab"] = cache.objects_per_slab;
   json["slabs"] = cache.stats.slabs;
   json["slabs_full"] = cache.slabs_full();
-  json["slabs_partial"] = cache.stats.slabs_partial;
-  json["slabs_empty"] = cache.stats.slabs_empty;
+  json["slabs_partial"] = cache.slabs_partial();
+  json["slabs_empty"] = cache.slabs_empty();
   json["slab_size_bytes"] = cache.slab_size;
   json["free_objects_thread"] = cache.thread_free_objects();
   json["free_objects_partial"] = cache.slab_free_objects();

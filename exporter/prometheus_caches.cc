@@ -31,8 +31,8 @@ struct CacheSum {
     object_size = std::max<uint64_t>(object_size, cache.object_size);
     slab_size = std::max<uint64_t>(slab_size, cache.slab_size);
     slabs_full += cache.slabs_full();
-    slabs_partial += cache.stats.slabs_partial;
-    slabs_empty += cache.stats.slabs_empty;
+    slabs_partial += cache.slabs_partial();
+    slabs_empty += cache.slabs_empty();
     peak_active_objects += cache.stats.peak_active_objects;
   }
 };
@@ -61,7 +61,7 @@ double total(const CacheRow& row) {
 }
 
 constexpr FamilyInfo kSlabs{"slabscope_cache_slabs", MetricKind::kGauge,
-                            "Slabs of this cache, by state (full, partial, empty)."};
+                            "Slabs of this cache, by state: full (or a thread's current one), partial, empty."};
 
 constexpr CacheFamily kFamilies[] = {
     {Level::kBasic,

@@ -74,10 +74,16 @@ void Scraper::scan() {
   views_.clear();
   states_.clear();
   ledger_.begin_scan();
-  for (const FoundTarget& found :
-       find_targets(options_.directories.empty() ? target_directories() : options_.directories)) {
+  const auto known = [this](const std::string& path, FileId id) -> const TargetInfo* {
+    const auto found = dead_.find(id);
+    const bool same = found != dead_.end() && found->second.snapshot->target.path == path;
+    return same ? &found->second.snapshot->target : nullptr;
+  };
+  for (const FoundTarget& found : find_targets(
+           options_.directories.empty() ? target_directories() : options_.directories, known)) {
     read_target(found);
   }
+  remember_dead();
   ledger_.end_scan(clock_());
   ledger_.forget_after(clock_(), options_.forget_after_s);
   for (const ProcessView& view : views_) {
@@ -89,13 +95,20 @@ void Scraper::scan() {
 void Scraper::read_target(const FoundTarget& found) {
   if (!found.info) {
     ++states_[state_of_failure(found.failure->code)];
-    ledger_.saw_unreadable(found.file);
+    ledger_.saw_unread(found.file);
+    return;
+  }
+  if (const auto dead = dead_.find(found.file);
+      dead != dead_.end() && dead->second.snapshot->target.path == found.path) {
+    ++states_[std::string(to_string(found.info->state))];
+    ledger_.saw_unread(found.file);
+    views_.push_back(dead->second);
     return;
   }
   Result<Snapshot> snapshot = attach(found.path);
   if (!snapshot) {
     ++states_[state_of_failure(snapshot.failure().code)];
-    ledger_.saw_unreadable(found.file);
+    ledger_.saw_unread(found.file);
     return;
   }
   if (found.info->state == TargetState::kReplaced) {
@@ -110,6 +123,16 @@ void Scraper::read_target(const FoundTarget& found) {
   ledger_.saw(snapshot->target, view.app, totals_of(*snapshot));
   view.snapshot = std::make_shared<const Snapshot>(std::move(*snapshot));
   views_.push_back(std::move(view));
+}
+
+void Scraper::remember_dead() {
+  dead_.clear();
+  for (const ProcessView& view : views_) {
+    const TargetInfo& target = view.snapshot->target;
+    if (target.state != TargetState::kRunning && !target.locked) {
+      dead_.emplace(target.file, view);
+    }
+  }
 }
 
 void Scraper::reap_if_due(const Snapshot& snapshot) {

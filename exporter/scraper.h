@@ -10,7 +10,8 @@
 //   1. A scrape costs the targets nothing and waits for none of them.
 //   2. What needs more than reading counters (smaps, tables of tracked objects) has a time budget a
 //      scan, and goes round: the longest unmeasured process comes first.
-//   3. A collector that throws takes its own families away, and nothing else.   (scraper_test)
+//   3. The file of a dead process is read once.
+//   4. A collector that throws takes its own families away, and nothing else.   (scraper_test)
 // Locks: mutex_, for the length of a call; scrapes queue up behind each other.
 
 #pragma once
@@ -64,6 +65,7 @@ class Scraper {
 
   void scan();
   void read_target(const FoundTarget& found);
+  void remember_dead();
   void reap_if_due(const Snapshot& snapshot);
   void measure();
   void add_exporter_metrics(FamilySet& families) const;
@@ -78,6 +80,7 @@ class Scraper {
   Ledger ledger_;
   std::vector<ProcessView> views_;
   std::map<FileId, Measured> measured_;
+  std::map<FileId, ProcessView> dead_;  // nobody maps their files any more: what was read stands
   std::map<std::string, uint64_t> states_;                     // of target files, at the last scan
   std::map<std::string, std::pair<double, bool>> collectors_;  // seconds, success
   double scan_seconds_ = 0;

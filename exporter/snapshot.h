@@ -70,7 +70,8 @@ struct TargetInfo {
   std::string path;  // of the scope file
   FileId file;
   TargetState state = TargetState::kDied;
-  uint32_t pid = 0;  // as the process saw itself
+  bool locked = false;  // somebody has the file mapped, so its counts may still change
+  uint32_t pid = 0;     // as the process saw itself
   uint32_t parent_pid = 0;
   uint32_t uid = 0;
   std::string comm;
@@ -127,9 +128,12 @@ struct Cache {
     return clamped_difference(stats.objects_out, active_objects());
   }
   uint64_t slab_free_objects() const { return clamped_difference(objects(), stats.objects_out); }
-  uint64_t slabs_full() const {
-    return clamped_difference(stats.slabs, saturating_sum(stats.slabs_partial, stats.slabs_empty));
+  // Empty slabs are on the partial list, so these three and no other add up to stats.slabs.
+  uint64_t slabs_full() const { return clamped_difference(stats.slabs, stats.slabs_partial); }
+  uint64_t slabs_partial() const {
+    return clamped_difference(stats.slabs_partial, stats.slabs_empty);
   }
+  uint64_t slabs_empty() const { return stats.slabs_empty; }
   bool ever_used() const { return allocations != 0 || frees != 0; }
 
   // a - b, or 0 where racing reads (or a hostile file) would make it negative.

@@ -59,8 +59,12 @@ bool is_regular_file(const std::string& path, FileId& id) {
   return true;
 }
 
-FoundTarget look_at(const std::string& path, FileId id) {
+FoundTarget look_at(const std::string& path, FileId id, const KnownTarget& known) {
   FoundTarget found{path, id, std::nullopt, std::nullopt};
+  if (const TargetInfo* info = known ? known(path, id) : nullptr) {
+    found.info = *info;
+    return found;
+  }
   Result<TargetInfo> info = attach_info(path);
   if (info) {
     found.file = info->file;
@@ -163,7 +167,8 @@ std::vector<std::string> target_directories() {
   return directories;
 }
 
-std::vector<FoundTarget> find_targets(const std::vector<std::string>& directories) {
+std::vector<FoundTarget> find_targets(const std::vector<std::string>& directories,
+                                      const KnownTarget& known) {
   std::vector<FoundTarget> found;
   std::set<FileId> seen;
   for (const std::string& directory : directories) {
@@ -171,7 +176,7 @@ std::vector<FoundTarget> find_targets(const std::vector<std::string>& directorie
       FileId id;
       const std::string path = directory + "/" + name;
       if (name.ends_with(kSuffix) && is_regular_file(path, id) && seen.insert(id).second) {
-        found.push_back(look_at(path, id));
+        found.push_back(look_at(path, id, known));
       }
     }
   }

@@ -11,6 +11,7 @@
 
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,8 +32,12 @@ struct FoundTarget {
 // The directories that are looked at, in the shim's order, existing or not.
 std::vector<std::string> target_directories();
 
+// What is known of a file already, so that it need not be read again; or null.
+using KnownTarget = std::function<const TargetInfo*(const std::string& path, FileId id)>;
+
 // All scope files in `directories`, newest process first; unreadable ones at the end.
-std::vector<FoundTarget> find_targets(const std::vector<std::string>& directories);
+std::vector<FoundTarget> find_targets(const std::vector<std::string>& directories,
+                                      const KnownTarget& known = nullptr);
 std::vector<FoundTarget> find_targets();
 
 // TARGET: a pid (its newest file), the path of a scope file, or a unique part of a command name.

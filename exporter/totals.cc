@@ -82,15 +82,30 @@ void Ledger::saw(const TargetInfo& target, std::string app, Totals totals) {
   if (is_new) {
     file.app = std::move(app);
   }
-  file.last = std::move(totals);
   file.seen = true;
+  if (file.folded) {
+    return;
+  }
+  file.last = std::move(totals);
   file.dead = target.state != TargetState::kRunning;
 }
 
-void Ledger::saw_unreadable(FileId id) {
+void Ledger::saw_unread(FileId id) {
   for (auto found = files_.lower_bound({id, 0}); found != files_.end() && found->first.first == id;
        ++found) {
-    found->second.seen = true;
+    File& file = found->second;
+    file.seen = true;
+    if (file.dead) {
+      fold(file);
+    }
+  }
+}
+
+void Ledger::fold(File& file) {
+  if (!file.folded) {
+    ended_[file.app].sum += file.last;
+    file.last = {};
+    file.folded = true;
   }
 }
 
@@ -104,7 +119,7 @@ void Ledger::end_scan(uint64_t now_s) {
     if (file->second.seen) {
       ++file;
     } else {
-      ended.sum += file->second.last;
+      fold(file->second);
       file = files_.erase(file);
     }
   }
@@ -134,7 +149,9 @@ std::map<std::string, Totals> Ledger::app_totals() const {
     totals[app] += ended.sum;
   }
   for (const auto& [key, file] : files_) {
-    totals[file.app] += file.last;
+    if (!file.folded) {
+      totals[file.app] += file.last;
+    }
   }
   return totals;
 }

@@ -55,8 +55,9 @@ class Ledger {
   // A scan: begin_scan(), saw() for every file that is there, end_scan().
   void begin_scan();
   void saw(const TargetInfo& target, std::string app, Totals totals);
-  // The file is there, but could not be read this time.
-  void saw_unreadable(FileId file);
+  // The file is there, but was not read this time: its last counts stand, for good if its process
+  // is dead.
+  void saw_unread(FileId file);
   void end_scan(uint64_t now_s);
 
   // The app a file was first seen with.
@@ -77,12 +78,14 @@ class Ledger {
     Totals last;
     bool seen = false;
     bool dead = false;
+    bool folded = false;  // already part of the sum of what ended
     std::optional<uint64_t> dead_since_s;
   };
   struct Ended {
     Totals sum;
     uint64_t last_seen_s = 0;
   };
+  void fold(File& file);
   static Key key_of(const TargetInfo& target) { return {target.file, target.start_realtime_ns}; }
 
   std::map<Key, File> files_;

@@ -84,6 +84,13 @@ void fail(CommandContext& context, const Failure& failure) {
   fail(context, kExitTarget, failure.message);
 }
 
+std::string check_number(const std::string& text) {
+  constexpr size_t kDigits = 18;  // well below 2^64
+  const bool digits = !text.empty() && text.size() <= kDigits &&
+                      text.find_first_not_of("0123456789") == std::string::npos;
+  return digits ? "" : "'" + text + "' is not a number";
+}
+
 int run_command_line(int argc, char** argv) {
   CommandContext context{std::cout, std::cerr};
   try {

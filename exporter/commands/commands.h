@@ -11,6 +11,7 @@
 #pragma once
 
 #include <iosfwd>
+#include <string>
 #include <string_view>
 
 #include "exporter/result.h"
@@ -40,6 +41,10 @@ struct CommandContext {
 void fail(CommandContext& context, int code, std::string_view message);
 // The same for a target that could not be found or read.
 void fail(CommandContext& context, const Failure& failure);
+
+// For CLI11's check(): "" when the text is a number, else what is wrong. Without it a -1 would
+// become 2^64 - 1.
+std::string check_number(const std::string& text);
 
 void add_run(CLI::App& app, CommandContext& context);
 void add_ps(CLI::App& app, CommandContext& context);

@@ -213,8 +213,10 @@ void add_run(CLI::App& app, CommandContext& context) {
       ->capture_default_str();
   command->add_flag("--fail-on-leak", options->fail_on_leak,
                     "Exit code 23 when something remained");
-  command->add_option("--min-bytes", options->min_bytes,
-                      "Leave out stacks below this, and do not fail for less");
+  command
+      ->add_option("--min-bytes", options->min_bytes,
+                   "Leave out stacks below this, and do not fail for less")
+      ->check(check_number);
   command->add_option("--app", options->app, "Label `app` of the program's metrics");
   command->callback([options, &context] { run(*options, context); });
 }

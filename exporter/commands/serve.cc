@@ -112,12 +112,14 @@ void add_serve(CLI::App& app, CommandContext& context) {
   command
       ->add_option("--max-cache-series", options->max_series,
                    "Leave out caches beyond this many series")
+      ->check(check_number)
       ->capture_default_str();
   command->add_flag("--per-process", options->per_process,
                     "Series a process, not an app: adds pid and instance_id");
   command
       ->add_option("--reap-after", options->reap_after_s,
                    "SECONDS that files of dead processes are kept")
+      ->check(check_number)
       ->capture_default_str();
   command->add_flag("--no-reap", options->no_reap, "Never remove a file");
   command->callback([options, &context] { serve(*options, context); });

@@ -71,11 +71,26 @@ TEST(Ledger, AnUnreadableFileKeepsItsLastCounts) {
   Ledger ledger;
   scan(ledger, {{target(1), 10}});
   ledger.begin_scan();
-  ledger.saw_unreadable({1, 1});
+  ledger.saw_unread({1, 1});
   ledger.end_scan(0);
   EXPECT_EQ(allocations(ledger), 10u);
   scan(ledger, {{target(1), 12}});
   EXPECT_EQ(allocations(ledger), 12u);
+}
+
+TEST(Ledger, ADeadFileThatIsNotReadAgainCountsOnce) {
+  Ledger ledger;
+  scan(ledger, {{target(1, TargetState::kDied), 10}});
+  for (int i = 0; i < 3; ++i) {
+    ledger.begin_scan();
+    ledger.saw_unread({1, 1});
+    ledger.end_scan(0);
+    EXPECT_EQ(allocations(ledger), 10u);
+  }
+  scan(ledger, {{target(1, TargetState::kDied), 10}});
+  EXPECT_EQ(allocations(ledger), 10u);
+  scan(ledger, {});
+  EXPECT_EQ(allocations(ledger), 10u);
 }
 
 TEST(Ledger, AFileKeepsTheAppItWasFirstSeenWith) {
