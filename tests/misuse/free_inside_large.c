@@ -1,4 +1,4 @@
-// stderr: slabscope: invalid free of 0x
+// stderr: slabscope: (invalid|double) free of 0x
 // SPDX-License-Identifier: MIT
 // An address inside a large block instead of its start.
 #include "tests/misuse/misuse.h"

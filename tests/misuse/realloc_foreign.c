@@ -1,4 +1,4 @@
-// stderr: slabscope: invalid (free|realloc) of 0x
+// stderr: slabscope: (invalid free of|no block starts at) 0x
 // SPDX-License-Identifier: MIT
 // realloc of an address that no allocation returned.
 #include "tests/misuse/misuse.h"
