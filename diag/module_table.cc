@@ -158,6 +158,8 @@ bool ModuleTable::add_found(uintptr_t pc, uintptr_t& start, uintptr_t& end) {
   module.token = token;
   if (found.dlfo_link_map->l_name != nullptr)
     module.path = found.dlfo_link_map->l_name;
+  if (*module.path == '\0')
+    module.path = file_->header()->exe;  // the loader has no name for the main program
   read_elf_header(module);
   add(module);
   return true;

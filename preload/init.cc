@@ -20,9 +20,7 @@
 #include "diag/exit_report.h"
 #include "preload/watch.h"
 #include "slab/base/sys.h"
-#include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
-#include "slab/cache/size_class.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/heap.h"
 
@@ -96,18 +94,16 @@ __attribute__((constructor)) void start() {
   read_options();
   const Options& options = g_watch.options;
   if (!options.track_named || options.track == abi::TrackMode::kOff) return;
-  (void)g_threads.current_or_start();
+  const OwnScope own;  // what loading a library for us leaves behind is not the program's
   if (!g_watch.file.ready()) return;
   g_watch.modules.add_loaded();
-  diag::backtrace_init(options.track);
+  // Who names the mode wants stacks, and gets libunwind for samples too (docs/decisions/0005).
+  diag::backtrace_init(abi::TrackMode::kAll);
 }
 
 diag::CacheRemainder remainder_of(uint32_t id, void*) {
-  if (!g_caches.ready(id)) return {};
-  const CounterPair total = g_threads.total(id);
-  const uint64_t live = total.allocs - total.frees;
-  return {live, id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
-                                       : live * SizeClass::size_of(id)};
+  const Remaining left = remaining_in(id);
+  return {left.objects, left.bytes};
 }
 
 bool report_wanted() {

@@ -8,7 +8,6 @@
 #include "preload/foreign.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
-#include "slab/cache/size_class.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
 #include "slab/pages/page_map.h"
@@ -60,8 +59,10 @@ constinit CacheStats g_unseen_stats{};  // of a cache whose record has no room i
 CacheStats* cache_created(const CacheInfo& info) {
   abi::CacheRecord& record = g_watch.file.caches()[info.id];
   if (!g_watch.file.ensure(&record, sizeof(record))) return &g_unseen_stats;
-  const bool large = info.id == Config::kLargeId;
-  record.kind = static_cast<uint32_t>(large ? abi::CacheKind::kLarge : abi::CacheKind::kMalloc);
+  const auto kind = info.id == Config::kLargeId ? abi::CacheKind::kLarge
+                    : info.id == Config::kOwnId ? abi::CacheKind::kOwn
+                                                : abi::CacheKind::kMalloc;
+  record.kind = static_cast<uint32_t>(kind);
   record.object_size = info.object_size;
   record.align = Config::kGranule;
   record.slab_size = info.slab_bytes;
@@ -238,15 +239,20 @@ void watch_refresh() {
            stat_get(depot.used) * depot.record_bytes + stat_get(objects.used) * objects.record_bytes);
 }
 
+Remaining remaining_in(unsigned id) {
+  if (id == Config::kOwnId || !g_caches.ready(id)) return {};
+  const CounterPair total = g_threads.total(id);
+  const uint64_t live = total.allocs - total.frees;
+  return {live, id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
+                                       : live * g_caches.plain(id)->object_size()};
+}
+
 Remaining watch_remaining() {
   Remaining sum{};
   for (unsigned id = Config::kFirstMallocId; id <= Config::kLargeId; ++id) {
-    if (!g_caches.ready(id)) continue;
-    const CounterPair total = g_threads.total(id);
-    const uint64_t live = total.allocs - total.frees;
-    sum.objects += live;
-    sum.bytes += id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
-                                        : live * SizeClass::size_of(id);
+    const Remaining left = remaining_in(id);
+    sum.objects += left.objects;
+    sum.bytes += left.bytes;
   }
   stat_set(g_watch.file.counters().remaining_objects, sum.objects);
   stat_set(g_watch.file.counters().remaining_bytes, sum.bytes);

@@ -40,6 +40,7 @@ struct Remaining {
   uint64_t bytes;
 };
 Remaining watch_remaining();
+Remaining remaining_in(unsigned id);  // one cache; nothing for the shim's own
 // Numbers that are not kept step by step (the allocator's own memory) are brought up to date.
 void watch_refresh();
 

@@ -42,6 +42,9 @@ void* no_memory() {
 }
 
 void* allocate_small(unsigned id, size_t size) {
+  if (SC_UNLIKELY(ThreadRegistry::own_mode()) && size <= Config::kOwnObjectBytes) {
+    id = Config::kOwnId;
+  }
   CacheGuard cache;
   void* object = cache ? cache->allocate_slow(id, size) : nullptr;
   return SC_LIKELY(object != nullptr) ? object : no_memory();
@@ -112,6 +115,12 @@ void free_unknown(void* block) {
 }
 
 }  // namespace
+
+OwnScope::OwnScope() {
+  (void)g_threads.current_or_start();
+  ThreadRegistry::set_own_mode(true);
+}
+OwnScope::~OwnScope() { ThreadRegistry::set_own_mode(false); }
 
 void* allocate_slow(size_t size) {
   if (SC_LIKELY(size <= Config::kSmallMax)) {

@@ -21,6 +21,16 @@ namespace slabscope {
 
 enum class Fill : unsigned char { kAsIs, kZero };
 
+// While one lives, what its thread allocates (up to kOwnObjectBytes each) counts as the shim's own,
+// under kOwnId, and is not tracked: for the constructor, which loads a library for us.
+class OwnScope {
+ public:
+  OwnScope();
+  ~OwnScope();
+  OwnScope(const OwnScope&) = delete;
+  OwnScope& operator=(const OwnScope&) = delete;
+};
+
 // The slow ends of the functions below.
 SC_NOINLINE void* allocate_slow(size_t size);
 SC_NOINLINE void deallocate_slow(void* block);

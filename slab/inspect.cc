@@ -3,7 +3,6 @@
 #include "slab/inspect.h"
 
 #include "slab/cache/cache_table.h"
-#include "slab/cache/size_class.h"
 #include "slab/cache/thread_registry.h"
 
 namespace slabscope {
@@ -16,7 +15,7 @@ void for_each_cache(void (*visit)(const CacheView& cache, void* context), void* 
     const CacheStats& stats = g_caches.stats(id);
     CacheView view{};
     view.id = id;
-    view.object_size = large ? 0 : static_cast<uint32_t>(SizeClass::size_of(id));
+    view.object_size = large ? 0 : g_caches.plain(id)->object_size();
     view.allocations = total.allocs;
     view.active_objects = total.allocs - total.frees;
     view.active_bytes = large ? stat_get(stats.live_bytes) : view.active_objects * view.object_size;

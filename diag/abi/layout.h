@@ -127,6 +127,7 @@ enum class CacheKind : uint32_t {
   kLarge = 2,   // allocations above the largest class; object_size and slab geometry are 0
   kObject = 3,  // a program's own cache
   kGroupChild = 4,
+  kOwn = 5,  // what the shim's own start allocated; no part of what a program leaves behind
 };
 
 // Gauges and counters that slow paths keep, per cache.

@@ -22,7 +22,8 @@ struct Config {
   // Id 0 is never a cache: the map's answer for "ask the slow path". The fine classes' ids times
   // kGranule are their sizes, which saves malloc a table.
   static constexpr unsigned kFirstMallocId = 1;
-  static constexpr unsigned kLargeId = kFirstMallocId + kSizeClasses;  // page runs and mappings
+  static constexpr unsigned kOwnId = kFirstMallocId + kSizeClasses;  // what the shim's own start needs
+  static constexpr unsigned kLargeId = kOwnId + 1;                    // page runs and mappings
   static constexpr unsigned kMaxCaches = 4032;  // ids below; one thread's bins fit 64 KiB - 1 KiB
 
   // ---- pages -------------------------------------------------------------------------------------
@@ -39,6 +40,7 @@ struct Config {
   static constexpr size_t kSlabBytes = 64 << 10;  // of classes up to 4 KiB; pages are touched lazily
   static constexpr size_t kSlabMinObjects = 8;
   static constexpr size_t kSlabMaxBytes = 512 << 10;
+  static constexpr size_t kOwnObjectBytes = 4 << 10;  // of kOwnId: a few dozen objects in all
 
   // ---- thread caches -----------------------------------------------------------------------------
   static constexpr size_t kSlotBytes = 64 << 10;     // one thread's bins, and one thread's counters

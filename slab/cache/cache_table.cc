@@ -14,6 +14,7 @@ struct Name {
 
 // "malloc-<size>" or "malloc-large".
 Name name_of(unsigned id) {
+  if (id == Config::kOwnId) return Name{"slabscope"};
   Name name{"malloc-large"};
   if (id == Config::kLargeId) return name;
   char digits[8];
@@ -39,7 +40,7 @@ void CacheTable::need(unsigned id) {
   CacheInfo info{.id = id, .object_size = 0, .slab_bytes = 0, .objects_per_slab = 0,
                  .name = name.text};
   if (id < kCount) {
-    const size_t size = SizeClass::size_of(id);
+    const size_t size = id == Config::kOwnId ? Config::kOwnObjectBytes : SizeClass::size_of(id);
     const size_t slab_bytes = SizeClass::slab_bytes(size);
     info.object_size = static_cast<uint32_t>(size);
     info.slab_bytes = static_cast<uint32_t>(slab_bytes);

@@ -5,8 +5,9 @@
 //   id ─► plain(id)    the cache whose objects the fast paths hand out
 //     └─► tracked(id)  its twin for objects with a stack on record; same size, same statistics
 //
-// Malloc's ids are 1 .. kLargeId - 1 (size_class.h); kLargeId is what large.h counts under, which has
-// statistics but no slabs. Locks: one for making caches; above every cache's own.
+// Malloc's ids are 1 .. kOwnId - 1 (size_class.h). kOwnId holds what is allocated on behalf of the shim
+// (see OwnScope in slab/heap.h), so that it is not taken for the program's. kLargeId is what large.h
+// counts under, which has statistics but no slabs. Locks: one for making caches; above every cache's own.
 
 #pragma once
 

@@ -91,6 +91,6 @@ inline constexpr std::array<uint8_t, Config::kSmallMax / SizeClass::kCoarseStep>
 
 static_assert(SizeClass::size_of(1) == 16 && SizeClass::size_of(64) == 1024);
 static_assert(SizeClass::size_of(65) == 1152 && SizeClass::size_of(72) == 2048);
-static_assert(SizeClass::size_of(Config::kLargeId - 1) == Config::kSmallMax);
+static_assert(SizeClass::size_of(Config::kOwnId - 1) == Config::kSmallMax);
 
 }  // namespace slabscope

@@ -27,13 +27,14 @@ void ThreadCache::need_bin(unsigned id) {
   Bin* b = bin(id);
   CounterPair* counters = counters_of(b);
   (void)g_hooks.counters_needed(counters);
-  const size_t size = SizeClass::size_of(id);
+  const size_t size = g_caches.plain(id)->object_size();
   const size_t most = Config::kBinMaxBytes / size;
   s.cap = Config::kBinFirstObjects < most ? Config::kBinFirstObjects
                                           : static_cast<uint32_t>(most > 1 ? most : 1);
   const uint64_t allocs = counted(counters->allocs);
   s.bias = allocs - counted(counters->frees);
-  const uint64_t distance = g_hooks.sample_distance(&rng_, size);
+  const uint64_t distance =
+      id == Config::kOwnId ? kNever : g_hooks.sample_distance(&rng_, size);
   s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
 }
 
@@ -77,7 +78,7 @@ void ThreadCache::shorten(unsigned id, uint64_t keep) {
 uint32_t ThreadCache::refill_target(unsigned id, uint64_t distance) {
   BinSlow& s = slow(id);
   uint64_t target = s.cap;
-  const size_t size = SizeClass::size_of(id);
+  const size_t size = g_caches.plain(id)->object_size();
   // A list that ran dry may grow: it doubles up to its share of bytes.
   uint64_t most = Config::kBinMaxBytes / size;
   if (most > Config::kBinMaxObjects) most = Config::kBinMaxObjects;
@@ -256,7 +257,7 @@ void ThreadCache::free_slow(unsigned id, void* object) {
     flush_list(id, (s.cap + 1) / 2);
     // A list that overflows may grow as one that runs dry does, so that a thread which only frees
     // returns its objects in large batches.
-    const size_t most = Config::kBinMaxBytes / SizeClass::size_of(id);
+    const size_t most = Config::kBinMaxBytes / g_caches.plain(id)->object_size();
     if (s.cap * 2 <= most && s.cap * 2 <= Config::kBinMaxObjects) s.cap *= 2;
   }
   rearm(id);

@@ -19,6 +19,7 @@ alignas(4096) constinit char g_no_bins[Config::kBinToCounters + Config::kSlotByt
 
 enum class ThreadLife : uint8_t { kNew, kStarting, kRunning, kEnded };
 constinit thread_local ThreadLife t_life SC_TLS = ThreadLife::kNew;
+constinit thread_local char* t_own_bins SC_TLS = nullptr;  // t_bins, while own mode hides them
 
 // Which of a thread's own allocations is sampled first must differ between threads and runs.
 uint64_t seed_for(const ThreadCache* cache) {
@@ -86,7 +87,22 @@ ThreadCache* ThreadRegistry::current_or_start() {
   return SC_LIKELY(cache != nullptr) ? cache : start_slow();
 }
 
+bool ThreadRegistry::own_mode() { return t_own_bins != nullptr; }
+
+void ThreadRegistry::set_own_mode(bool on) {
+  if (on && ThreadCache::current() != nullptr) {
+    t_own_bins = t_bins;
+    t_bins = g_no_bins;
+  } else if (!on && t_own_bins != nullptr) {
+    t_bins = t_own_bins;
+    t_own_bins = nullptr;
+  }
+}
+
 ThreadCache* ThreadRegistry::start_slow() {
+  if (t_own_bins != nullptr) {
+    return reinterpret_cast<ThreadCache*>(t_own_bins + ThreadCache::kOffset);
+  }
   if (t_life != ThreadLife::kNew) return nullptr;  // ended, or the start itself allocates
   t_life = ThreadLife::kStarting;
   ThreadCache* cache = nullptr;

@@ -29,6 +29,10 @@ class ThreadRegistry {
  public:
   // The calling thread's cache, made now if it has none; nullptr if it cannot have one.
   ThreadCache* current_or_start();
+  // While the calling thread's own mode is on, its fast paths are off and current_or_start() still
+  // answers; what it allocates is the shim's (OwnScope).
+  static bool own_mode();
+  static void set_own_mode(bool on);
   // The calling thread ends: everything back to the slabs. Later allocations go to the orphans' slot.
   void end();
 
