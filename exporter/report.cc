@@ -112,8 +112,8 @@ std::string reachability_of(TargetState state) {
 
 void add_caches(const Snapshot& snapshot, LeakReport& report) {
   for (const Cache& cache : snapshot.caches) {
-    if (!cache.ever_used()) {
-      continue;
+    if (!cache.ever_used() || cache.kind == abi::CacheKind::kOwn) {
+      continue;  // kOwn: what the shim's start allocated is not the program's
     }
     const CacheRemainder row{cache, {}};
     const ObjectTotals left = row.remaining();
