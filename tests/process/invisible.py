@@ -84,10 +84,21 @@ def test_nothing_left_behind():
            "test" not in name and "descriptors" not in name and "gone" not in name}, set(), "in /tmp")
 
 
-def test_stale_file_of_a_dead_process_is_seen_as_dead():
-    slabtest.run([PROGRAMS / "no_leak"], env=slabtest.preloaded())
-    targets = slabtest.slabscope_json("ps", "--json")["targets"]
-    equal([(row["comm"], row["state"]) for row in targets], [("no_leak", "exited")], "targets")
+def test_ended_processes_are_seen_as_such():
+    for ending, state in (("exit", "exited"), ("kill", "died")):
+        with slabtest.dialog("live_objects") as child:
+            slabtest.hears(child, "ready")
+            if ending == "kill":
+                child.kill()
+            else:
+                for word in ("allocated", "freed", "thread"):
+                    slabtest.tell(child)
+                    slabtest.hears(child, word)
+                slabtest.tell(child)
+            child.wait(timeout=slabtest.DEADLINE)
+            targets = slabtest.slabscope_json("ps", "--json")["targets"]
+            equal([row["state"] for row in targets
+                   if row["pid"] == child.pid and row["comm"] == "live_objects"], [state], "states")
 
 
 def test_memory_cost_of_a_small_program():

@@ -27,6 +27,8 @@ def reported(document, source):
     """The same from a report: by the innermost frame that lies in the source file, if any."""
     sums = {}
     for leak in document["leaks"]:
+        if any("pthread_create" in frame["function"] for frame in leak["stack"]):
+            continue  # what libc keeps for its next thread is not the program's
         frame = next((f for f in leak["stack"] if (f.get("file") or "").endswith("/" + source)), None)
         if frame is not None:
             key = (frame["function"].split("(")[0], frame["line"])

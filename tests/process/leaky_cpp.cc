@@ -6,12 +6,16 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/check.h"
+
+using slabscope::test::opaque;
+
 namespace leaky {
 
 class Session {
  public:
   explicit Session(size_t bytes) {
-    buffer_ = new char[bytes];  // LEAK 12 12000 leaky::Session::Session
+    buffer_ = opaque(new char[bytes]);  // LEAK 12 12000 leaky::Session::Session
     buffer_[0] = 's';
   }
 
@@ -25,7 +29,7 @@ class Session {
 }
 
 [[gnu::noinline]] long* numbers(size_t count) {
-  return new long[count]{};  // LEAK 3 2400 leaky::numbers
+  return opaque(new long[count]{});  // LEAK 3 2400 leaky::numbers
 }
 
 struct alignas(128) Wide {
@@ -33,7 +37,7 @@ struct alignas(128) Wide {
 };
 
 [[gnu::noinline]] void forget_wide() {
-  auto* wide = new Wide;  // LEAK 2 512 leaky::forget_wide
+  auto* wide = opaque(new Wide);  // LEAK 2 512 leaky::forget_wide
   wide->bytes[0] = 'w';
 }
 
