@@ -23,5 +23,10 @@ TEST(Due, HoldsWhenTheClockWraps) {
   EXPECT_TRUE(is_due(489, UINT32_MAX - 10, 500));
 }
 
+TEST(Due, ADelayTooLongForTheClockIsNotTakenForNone) {
+  EXPECT_FALSE(is_due(1000, 1000, UINT32_MAX));
+  EXPECT_FALSE(is_due(1000, 500, uint32_t{1} << 31));
+}
+
 }  // namespace
 }  // namespace slabscope

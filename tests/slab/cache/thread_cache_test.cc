@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+//
+// ThreadCache: lists, counters, refills and flushes. Tracking: thread_cache_sampling_test.cc.
+
+#include "slab/cache/thread_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "tests/slab/slab_fixture.h"
+#include "tests/support/op_stream.h"
+
+namespace slabscope {
+namespace {
+
+using testing::in_fresh_slot;
+using testing::list_length;
+using testing::my_bin;
+using testing::my_counters;
+
+constexpr unsigned kId = 3;  // objects of 48 bytes
+constexpr size_t kSize = 48;
+
+uint64_t objects_out(unsigned id) {
+  return stat_get(g_caches.stats(id).objects_out);
+}
+
+std::vector<void*> take(size_t count, size_t size = kSize) {
+  std::vector<void*> objects;
+  for (size_t i = 0; i < count; ++i)
+    objects.push_back(allocate(size));
+  return objects;
+}
+void give(const std::vector<void*>& objects) {
+  for (void* object : objects)
+    deallocate(object);
+}
+
+TEST(ThreadCache, ARefillDoublesUntilTheListHoldsItsMost) {
+  in_fresh_slot([] {
+    std::vector<size_t> after_refills;
+    std::vector<void*> objects;
+    for (int i = 0; i < 1000; ++i) {
+      const bool empty = my_bin(kId)->head == nullptr;
+      objects.push_back(allocate(kSize));
+      if (empty)
+        after_refills.push_back(list_length(my_bin(kId)));
+    }
+    // Half of the list's room, less the object that was asked for. A refill may be shorter where a
+    // slab ends.
+    ASSERT_GE(after_refills.size(), 6U);
+    EXPECT_EQ(after_refills[0], 3U);
+    EXPECT_LE(after_refills[1], 7U);
+    EXPECT_GE(*std::max_element(after_refills.begin(), after_refills.end()), 100U);
+    for (const size_t length : after_refills)
+      EXPECT_LT(length, Config::kBinMaxObjects / 2);
+    give(objects);
+  });
+}
+
+TEST(ThreadCache, AListThatOverflowsReturnsHalfAndGrows) {
+  in_fresh_slot([] {
+    const std::vector<void*> objects = take(1000);
+    in_fresh_slot([&objects] {
+      size_t before = 0;
+      std::vector<size_t> overflows;
+      for (void* object : objects) {
+        deallocate(object);
+        const size_t length = list_length(my_bin(kId));
+        ASSERT_LE(length, Config::kBinMaxObjects);
+        if (length != before + 1) {
+          overflows.push_back(before);
+          EXPECT_EQ(length, before + 1 - (before + 1) / 2);
+        }
+        before = length;
+      }
+      ASSERT_GE(overflows.size(), 6U);
+      size_t most = 8;
+      for (const size_t length : overflows) {
+        EXPECT_EQ(length, most);
+        most = std::min<size_t>(2 * most, Config::kBinMaxObjects);
+      }
+    });
+  });
+}
+
+TEST(ThreadCache, NoListHoldsMoreThanItsShareOfBytes) {
+  in_fresh_slot([] {
+    for (unsigned id = 1; id < Config::kLargeId; id += 5) {
+      const size_t size = SizeClass::size_of(id);
+      const std::vector<void*> objects = take(300, size);
+      for (void* object : objects) {
+        deallocate(object);
+        const size_t length = list_length(my_bin(id));
+        ASSERT_LE(length, Config::kBinMaxObjects);
+        ASSERT_LE(length * size, Config::kBinMaxBytes) << size;
+      }
+    }
+  });
+}
+
+TEST(ThreadCache, FreedObjectsComeBackLastInFirstOut) {
+  in_fresh_slot([] {
+    const std::vector<void*> objects = take(5);
+    give(objects);
+    for (size_t i = objects.size(); i-- > 0;)
+      EXPECT_EQ(allocate(kSize), objects[i]);
+    give(objects);
+  });
+}
+
+TEST(ThreadCache, AFreeIsFastUntilTheTripOnly) {
+  in_fresh_slot([] {
+    const std::vector<void*> objects = take(1000);
+    Bin* bin = my_bin(kId);
+    size_t fast = 0;
+    while (fast < objects.size() && push_fast(objects[fast]))
+      ++fast;
+    EXPECT_EQ(my_counters(kId).frees, bin->trip);
+    EXPECT_EQ(my_counters(kId).frees, fast);
+    EXPECT_LT(fast, objects.size());
+    for (size_t i = fast; i < objects.size(); ++i)
+      deallocate(objects[i]);
+    EXPECT_EQ(my_counters(kId).frees, objects.size());
+  });
+}
+
+// The invariants that can be seen from outside, after any operation of the thread.
+void expect_list_within_bounds(unsigned id) {
+  Bin* bin = my_bin(id);
+  const size_t length = list_length(bin);
+  const CounterPair pair = my_counters(id);
+  ASSERT_LE(length, Config::kBinMaxObjects);
+  if (bin->trip > pair.frees) {
+    ASSERT_LE(length + (bin->trip - pair.frees), Config::kBinMaxObjects);
+  }
+}
+
+TEST(ThreadCache, CountersAreExactAfterAnyOperations) {
+  in_fresh_slot([] {
+    const uint64_t seed = testing::test_seed(51);
+    SCOPED_TRACE("SLABSCOPE_TEST_SEED=" + std::to_string(seed));
+    testing::Random random(seed);
+    std::array<CounterPair, Config::kLargeId + 1> model{};
+    std::array<uint64_t, Config::kLargeId + 1> elsewhere{};
+    for (unsigned id = 1; id <= Config::kLargeId; ++id) {
+      elsewhere[id] = g_threads.total(id).allocs - g_threads.total(id).frees;
+    }
+    std::vector<std::pair<void*, unsigned>> live;
+    for (int step = 0; step < 60000; ++step) {
+      // Waves: lists overflow and run dry.
+      const bool growing = step / 700 % 2 == 0;
+      if (live.empty() || random.below(10) < (growing ? 7U : 3U)) {
+        const size_t size = random.one_in(50) ? random.below(100000) : random.below(300);
+        const unsigned id =
+            size > Config::kSmallMax ? unsigned{Config::kLargeId} : SizeClass::id_of(size);
+        live.emplace_back(allocate(size), id);
+        ++model[id].allocs;
+      } else {
+        const size_t victim = random.one_in(2) ? live.size() - 1 : random.below(live.size());
+        const auto [object, id] = live[victim];
+        live[victim] = live.back();
+        live.pop_back();
+        deallocate(object);
+        ++model[id].frees;
+        expect_list_within_bounds(id);
+      }
+    }
+    for (unsigned id = 1; id <= Config::kLargeId; ++id) {
+      EXPECT_EQ(my_counters(id).allocs, model[id].allocs) << id;
+      EXPECT_EQ(my_counters(id).frees, model[id].frees) << id;
+      const CounterPair total = g_threads.total(id);
+      EXPECT_EQ(total.allocs - total.frees - elsewhere[id], model[id].allocs - model[id].frees);
+    }
+    for (const auto& [object, id] : live)
+      deallocate(object);
+  });
+}
+
+TEST(ThreadCache, FlushAllLeavesOnlyWhatIsLiveOutOfTheSlabs) {
+  in_fresh_slot([] {
+    g_caches.need(kId);
+    const uint64_t before = objects_out(kId);
+    const std::vector<void*> kept = take(70);
+    give(take(500));
+    EXPECT_GT(objects_out(kId) - before, kept.size());
+    ThreadCache::current()->flush_all();
+    EXPECT_EQ(objects_out(kId) - before, kept.size());
+    EXPECT_EQ(my_bin(kId)->head, nullptr);
+    give(kept);
+    ThreadCache::current()->flush_all();
+    EXPECT_EQ(objects_out(kId), before);
+    testing::validate_heap();
+  });
+}
+
+TEST(ThreadCache, ListsNobodyUsesAreFlushedAtATick) {
+  EXPECT_EQ(testing::in_child([] {
+              // A process of its own, because the decay time is the process's. This thread has no
+              // slot yet, or has one.
+              set_decay_ms(0);
+              ThreadCache* cache = g_threads.current_or_start();
+              give(take(20));
+              if (my_bin(kId)->head == nullptr)
+                return 1;
+              const auto tick = [cache] {
+                cache->tick_soon();
+                deallocate(allocate(100000));  // a slow path that leaves the lists alone
+              };
+              tick();  // sees that the list was used
+              if (my_bin(kId)->head == nullptr)
+                return 2;
+              tick();
+              if (my_bin(kId)->head != nullptr)
+                return 3;
+              cache->flush_all();
+              testing::validate_heap();
+              return 0;
+            }),
+            0);
+}
+
+TEST(ThreadCache, TheHeartbeatComesEverySoManyVisits) {
+  testing::HooksGuard guard;
+  static int ticks;
+  static bool again;
+  g_hooks.tick = [](uint32_t) {
+    ++ticks;
+    return again;
+  };
+  in_fresh_slot([] {
+    ticks = 0;
+    again = false;
+    const uint64_t visits = stat_get(g_heap_stats->door_visits);
+    for (unsigned i = 0; i < 10 * Config::kVisitsPerTick; ++i)
+      deallocate(allocate(100000));
+    EXPECT_EQ(ticks, 10);
+    EXPECT_EQ(stat_get(g_heap_stats->door_visits) - visits, 10 * Config::kVisitsPerTick);
+    again = true;
+    for (unsigned i = 0; i < Config::kVisitsPerTick + 9; ++i)
+      deallocate(allocate(100000));
+    EXPECT_EQ(ticks, 20);  // one at its time, then one a visit
+  });
+}
+
+TEST(ThreadCache, ASlowAllocationIsCountedWhereTheListWasEmpty) {
+  in_fresh_slot([] {
+    g_caches.need(kId);
+    const uint64_t before = stat_get(g_caches.stats(kId).slow_allocations);
+    uint64_t empty = 0;
+    std::vector<void*> objects;
+    for (int i = 0; i < 500; ++i) {
+      if (my_bin(kId)->head == nullptr)
+        ++empty;
+      objects.push_back(allocate(kSize));
+    }
+    EXPECT_EQ(stat_get(g_caches.stats(kId).slow_allocations) - before, empty);
+    give(objects);
+  });
+}
+
+TEST(ThreadCache, ObjectsFreedByOthersAreUsedAgain) {
+  in_fresh_slot([] {
+    std::vector<void*> objects = take(2000);
+    const uint64_t slabs = stat_get(g_caches.stats(kId).slabs);
+    for (int round = 0; round < 20; ++round) {
+      testing::in_thread([&objects] { give(objects); });
+      objects = take(2000);
+      ASSERT_LE(stat_get(g_caches.stats(kId).slabs), slabs + 2);
+    }
+    give(objects);
+  });
+}
+
+TEST(ThreadCache, WithoutMemoryAllocationFailsAndLaterWorks) {
+  EXPECT_EQ(testing::in_child([] {
+              g_threads.current_or_start();
+              testing::limit_address_space(0);
+              std::vector<void*> objects(1 << 16);
+              size_t count = 0;
+              while (count < objects.size()) {
+                void* object = allocate(32 << 10);
+                if (object == nullptr)
+                  break;
+                objects[count++] = object;
+              }
+              if (count == objects.size())
+                return 1;
+              if (allocate(32 << 10) != nullptr)
+                return 2;
+              for (size_t i = 0; i < count; ++i)
+                deallocate(objects[i]);
+              void* object = allocate(32 << 10);
+              if (object == nullptr)
+                return 3;
+              deallocate(object);
+              testing::validate_heap();
+              return stat_get(g_heap_stats->failures_no_memory) >= 2 ? 0 : 4;
+            }),
+            0);
+}
+
+TEST(ThreadCacheDeathTest, APointerIntoAnObjectPanicsWhenTheListIsFlushed) {
+  EXPECT_DEATH(
+      {
+        auto* object = static_cast<char*>(allocate(kSize));
+        deallocate(object + 16);
+        ThreadCache::current()->flush_all();
+      },
+      "slabscope: invalid free of 0x[0-9a-f]+ \\(no object starts there\\)");
+}
+
+}  // namespace
+}  // namespace slabscope
