@@ -9,7 +9,7 @@ namespace slabscope::diag {
 namespace {
 
 constexpr unsigned kMaxOperations = 256;
-constexpr unsigned kDepth = 16;
+constexpr unsigned kDepth = 8;  // compilers use four
 constexpr uintptr_t kAddressEnd = uintptr_t{1} << 47U;
 
 // DW_OP_*
@@ -121,7 +121,7 @@ class Machine {
   std::array<uintptr_t, kDepth> stack_{};
 };
 
-void Machine::execute(uint8_t operation) {
+SC_NOINLINE void Machine::execute(uint8_t operation) {
   if (operation >= kLit0 && operation <= kLit31)
     return push(operation - kLit0);
   if (operation >= kBreg0 && operation <= kBreg31)

@@ -3,7 +3,7 @@
 // cfi_expression: a frame's registers, the stack they are saved on, and DWARF expressions over both.
 //
 //   RegisterSet ── breg ──►┌──────────────┐
-//   StackWindow ── deref ─►│ 16-deep stack│─► value        PLT stubs, realigned frames, __restore_rt
+//   StackWindow ── deref ─►│ 8-deep stack │─► value        PLT stubs, realigned frames, __restore_rt
 //                          └──────────────┘
 //
 // Invariants

@@ -10,7 +10,7 @@
 // Invariants
 //   1. Only bytes inside `bounds` are read, whatever they hold.                 (fuzz test)
 //   2. At most kMaxInstructions are run and kMaxRemembered rows remembered; more is "no rules".
-//   3. A row is 76 bytes: six of them fit where a coroutine's stack is small.   (static_assert)
+//   3. A row is 76 bytes: what lies on the stack is small, for coroutines' sake.   (static_assert)
 // Locks: none; no state. Called from: cfi_walk.cc, on whatever stack the program runs.
 // Sources: DWARF 5, 6.4 (call frame information); LSB 5.0 Core, 10.6 (.eh_frame, .eh_frame_hdr);
 // System V ABI for x86-64, figure 3.36 (register numbers).

@@ -59,7 +59,7 @@ SC_NOINLINE Object find_object(uintptr_t pc) {
 }
 
 // The segment of `object` that holds its index: between segments there may be no memory.
-ByteRange segment_of_index(const Object& object) {
+SC_NOINLINE ByteRange segment_of_index(const Object& object) {
   const ByteRange& mapping = object.mapping;
   Elf64_Ehdr header;
   if (mapping.high - mapping.low < kPage)
@@ -121,8 +121,9 @@ Step step_packed(PackedRow row, RegisterSet& registers, StackWindow& stack) {
   return Step::kCalled;
 }
 
-std::optional<uintptr_t> frame_address(const CfiRow& row, const CfiFunction& function,
-                                       const RegisterSet& registers, StackWindow& stack) {
+SC_NOINLINE std::optional<uintptr_t> frame_address(const CfiRow& row, const CfiFunction& function,
+                                                   const RegisterSet& registers,
+                                                   StackWindow& stack) {
   if (row.cfa.kind() == CfiRule::kExpression)
     return evaluate(function.block(row.cfa.value()), registers, stack, std::nullopt);
   if (row.cfa.kind() != CfiRule::kOffset || !registers.knows(row.cfa_register))
@@ -131,8 +132,9 @@ std::optional<uintptr_t> frame_address(const CfiRow& row, const CfiFunction& fun
 }
 
 // The caller's value of a register that has a rule.
-std::optional<uintptr_t> recover(PackedRule rule, uintptr_t cfa, const CfiFunction& function,
-                                 const RegisterSet& registers, StackWindow& stack) {
+SC_NOINLINE std::optional<uintptr_t> recover(PackedRule rule, uintptr_t cfa,
+                                             const CfiFunction& function,
+                                             const RegisterSet& registers, StackWindow& stack) {
   const int64_t value = rule.value();
   switch (rule.kind()) {
     case CfiRule::kAtOffset:
@@ -200,7 +202,7 @@ SC_NOINLINE Step step_slow(const Object& object, uintptr_t pc, uint64_t key, Reg
 }
 
 // Code without rules may keep frame pointers: one step along them.
-Step step_by_frame_pointer(RegisterSet& registers, StackWindow& stack) {
+SC_NOINLINE Step step_by_frame_pointer(RegisterSet& registers, StackWindow& stack) {
   const uintptr_t fp = registers.value[kCfiFp];
   const uintptr_t sp = registers.value[kCfiSp];
   if (!registers.knows(kCfiFp) || fp < sp || fp - sp > kMaxGuessedBytes)

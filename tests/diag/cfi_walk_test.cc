@@ -38,6 +38,12 @@ using testing::walk_both;
 
 constexpr size_t kPage = 4096;
 
+#if defined(__OPTIMIZE__)
+constexpr bool kOptimized = true;
+#else
+constexpr bool kOptimized = false;
+#endif
+
 SC_NOINLINE void recurse(unsigned depth) {
   if (depth == 0)
     walk_both();
@@ -250,9 +256,9 @@ SC_NOINLINE void fault_in_leaf(volatile int* nowhere) {
 void on_fault(int, siginfo_t*, void* context) {
   walk_both();
   auto* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
-  registers[REG_RAX] = registers[REG_RSP];  // wherever the compiler took the address from
-  registers[REG_RDX] = registers[REG_RSP];
-  registers[REG_RDI] = registers[REG_RSP];
+  static int somewhere;  // for the register that the compiler took, whichever it is
+  for (const int reg : {REG_RAX, REG_RDX, REG_RDI})
+    registers[reg] = reinterpret_cast<greg_t>(&somewhere);
 }
 
 void handle(int signal, void (*handler)(int, siginfo_t*, void*), int flags) {
@@ -308,7 +314,8 @@ void on_begin(int, siginfo_t*, void* context) {
   static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] |= kTrapFlag;
 }
 
-void step_through(const char* what, unsigned at_least, const std::function<void()>& body) {
+void step_through(const char* what, unsigned at_least, const std::function<void()>& body,
+                  unsigned may_differ = 0) {
   handle(SIGTRAP, on_step, 0);
   handle(SIGUSR1, on_begin, 0);
   g_steps = g_differ = 0;
@@ -318,8 +325,8 @@ void step_through(const char* what, unsigned at_least, const std::function<void(
   g_stepping = false;
   signal(SIGUSR1, SIG_DFL);  // some instructions later, the last trap is taken
   EXPECT_GE(g_steps, at_least) << what;
-  EXPECT_EQ(g_differ, 0U) << what << " of " << g_steps;
-  for (unsigned i = 0; i < std::min<size_t>(g_differ, g_differ_at.size()); ++i) {
+  EXPECT_LE(g_differ, may_differ) << what << " of " << g_steps;
+  for (size_t i = 0; g_differ > may_differ && i < g_differ && i < g_differ_at.size(); ++i) {
     Dl_info info = {};
     dladdr(reinterpret_cast<void*>(g_differ_at[i]), &info);
     printf("  differs at %s + %#zx (%s)\n", info.dli_fname,
@@ -336,7 +343,10 @@ TEST(CfiWalk, FromEveryInstructionOfLibraryCode) {
     static_cast<void>(a64l("zz"));
     static_cast<void>(ecvt(1.0, 2, new int, new int));
   });
-  step_through("malloc", 50, [] { free(malloc(100000)); });
+  step_through("malloc", 50, [] {
+    void* volatile block = malloc(100000);
+    free(block);
+  });
   step_through("qsort", 200, [] {
     std::array<int, 6> values{5, 3, 1, 4, 2, 0};
     qsort(values.data(), values.size(), sizeof(int), [](const void* left, const void* right) {
@@ -347,12 +357,14 @@ TEST(CfiWalk, FromEveryInstructionOfLibraryCode) {
     char text[64];
     static_cast<void>(snprintf(text, sizeof text, "%d %s %.3f", 42, "text", 1.5));
   });
-  step_through("throw", 1000, [] {
+  // Once libgcc has switched to the catcher's stack, its own frame is not described any more.
+  const auto throws = [] {
     try {
       throw 1;
     } catch (int) {
     }
-  });
+  };
+  step_through("throw", 1000, throws, 1);
 }
 
 // ---- junk -------------------------------------------------------------------------------------------
@@ -496,7 +508,7 @@ TEST(CfiWalk, NeedsLittleStack) {
   signal(SIGUSR1, SIG_DFL);
   EXPECT_GE(g_count, 8U);
   printf("stack used by a cold walk: %zu bytes\n", g_stack_used);
-  EXPECT_LT(g_stack_used, 1536U);
+  EXPECT_LT(g_stack_used, kOptimized ? 1408U : 2560U);
 }
 
 template <unsigned kDepth>
