@@ -63,6 +63,15 @@ std::string place_of(const SymbolFrame& frame, const StackStyle& style) {
   return painted(style, "2", place);
 }
 
+// A symbol table gives no line, so it says how far into the function the call is.
+std::string name_of(const SymbolFrame& frame, size_t limit) {
+  std::string name = short_function_name(frame.function, limit);
+  if (!name.empty() && frame.file.empty()) {
+    name += fmt::format("+0x{:x}", frame.symbol_offset);
+  }
+  return name;
+}
+
 // Frames that say how the C++ library does something, not what was asked of it.
 bool inside_cpp_library(const SymbolFrame& frame) {
   return frame.file.find("/include/c++/") != std::string::npos ||
@@ -93,7 +102,7 @@ std::string stack_text(const std::vector<SymbolFrame>& stack, const StackStyle& 
   std::vector<std::string> names;
   size_t column = 0;
   for (size_t i = 0; i < shown; ++i) {
-    names.push_back(short_function_name(stack[i].function, limit));
+    names.push_back(name_of(stack[i], limit));
     const size_t width = display_width(names.back());
     const bool hidden = end_of_library_run(stack, i, shown) != i;
     column = width <= kMaxNameColumn && !hidden ? std::max(column, width) : column;

@@ -36,15 +36,14 @@
 namespace slabscope {
 
 struct SymbolFrame {
-  std::string function;  // demangled; "" if unknown
-  std::string file;      // "" if unknown
-  uint32_t line = 0;     // 0 if unknown
-  std::string module;    // path as the target saw it; "" if the pc lies in no known module
-  uint64_t offset = 0;   // address within the module's ELF file (pc - bias), or the raw pc
-  uint64_t symbol_offset =
-      0;                 // distance from the start of `function` if that came from a symbol table
-  std::string build_id;  // lower-case hex, "" if none
-  bool inlined = false;  // this frame's code sits inside the next frame's function
+  std::string function;        // demangled; "" if unknown
+  std::string file;            // "" if unknown
+  uint32_t line = 0;           // 0 if unknown
+  std::string module;          // path as the target saw it; "" if the pc lies in no known module
+  uint64_t offset = 0;         // address within the module's ELF file (pc - bias), or the raw pc
+  uint64_t symbol_offset = 0;  // from the start of `function`, if a symbol table named it
+  std::string build_id;        // lower-case hex, "" if none
+  bool inlined = false;        // this frame's code sits inside the next frame's function
 
   bool operator==(const SymbolFrame&) const = default;
 };
