@@ -5,7 +5,7 @@
 //   key = mix(pc, object) ──low bits──► entry [ check | rule ]      hit: check == key ^ mix(rule)
 //
 //   rule  15 bits        1          48 bits
-//         CFA / 8        from fp?   six bytes, for rbx rbp r12..r15: 0 unchanged, n saved at CFA - 8n
+//         CFA / 8        from fp?   a byte for each of rbx rbp r12..r15: 0 kept, n at CFA - 8n
 //
 // Invariants
 //   1. A word is a rule only with its own check: an entry torn between two writers, or of another

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// cfi_expression: a frame's registers, the stack they are saved on, and DWARF expressions over both.
+// cfi_expression: a frame's registers, the stack that holds them, and expressions over both.
 //
 //   RegisterSet ── breg ──►┌──────────────┐
-//   StackWindow ── deref ─►│ 8-deep stack │─► value        PLT stubs, realigned frames, __restore_rt
+//   StackWindow ── deref ─►│ 8-deep stack │─► value    PLT stubs, realigned frames, __restore_rt
 //                          └──────────────┘
 //
 // Invariants
 //   1. No word is read from a page that was not given as readable or probed.    (junk test)
-//   2. At most kMaxOperations run, on a stack that is checked at each push and pop: branches end. (fuzz)
+//   2. At most kMaxOperations run, on a stack that is checked at each push and pop.   (fuzz test)
 // Locks: none. Called from: cfi_walk.cc, on whatever stack the program runs.
-// Source: DWARF 5, 2.5 and 7.7.1. Left out: division, typed and location operations; .eh_frame holds none.
+// Source: DWARF 5, 2.5 and 7.7.1. Left out, because .eh_frame holds none: division, and typed and
+// location operations.
 
 #pragma once
 

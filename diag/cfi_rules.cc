@@ -8,7 +8,7 @@ namespace slabscope::diag {
 namespace {
 
 constexpr unsigned kMaxInstructions = 4096;
-// Nobody nests them: one deep in glibc, libstdc++, OpenSSL, gdb, python. Each costs 76 bytes of stack.
+// Nobody nests them: one deep in glibc, libstdc++, OpenSSL, gdb. Each costs 76 bytes of stack.
 constexpr unsigned kMaxRemembered = 2;
 
 constexpr uint8_t kIndexVersion = 1;

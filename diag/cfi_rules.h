@@ -5,7 +5,7 @@
 //   .eh_frame_hdr  [loc | fde] sorted ──binary search──► FDE ──► CIE
 //                                                         │       │ first instructions
 //                                                         ▼       ▼
-//                                        instructions up to pc ─► CfiRow: CFA, and a rule a register
+//                                      instructions up to pc ─► CfiRow: CFA, and register rules
 //
 // Invariants
 //   1. Only bytes inside `bounds` are read, whatever they hold.                 (fuzz test)

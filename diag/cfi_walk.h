@@ -10,7 +10,7 @@
 //       └─────────────────────────────────────────────────────────────┘ caller's registers
 //
 // Invariants
-//   1. Stack is read through a StackWindow, .eh_frame inside its object's segment.   (junk, fuzz tests)
+//   1. Stack is read through a StackWindow, .eh_frame inside its object's segment.   (junk, fuzz)
 //   2. sp grows with each frame, by at most kMaxFrameBytes, but for a signal frame, which may
 //      have interrupted another stack: every walk ends.                              (junk test)
 //   3. Needs 1.2 KiB of stack at most; 2.2 KiB without optimisation.                 (stack test)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// cfi_reference: one stack walked twice from one place, by cfi_walk and by libgcc's _Unwind_Backtrace.
+// cfi_reference: one stack walked from one place by cfi_walk and by libgcc's _Unwind_Backtrace.
 
 #pragma once
 
@@ -9,6 +9,8 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdio>
+#include <functional>
 
 #include "diag/cfi_walk.h"
 #include "slab/base/compiler.h"
@@ -75,6 +77,15 @@ inline void expect_same(unsigned at_least) {
         i + 1 < t_walks.reference.count ? t_walks.reference.frames[i + 1] : 0;
     printf("  %2u ours %#lx reference %#lx%s\n", i, ours, reference,
            ours == reference ? "" : "  <- differs");
+  }
+}
+
+// Twice: from the tables, then from the cache.
+inline void expect_same_twice(unsigned at_least, const std::function<void()>& call) {
+  for (int i = 0; i < 2; ++i) {
+    t_walks = {};
+    call();
+    expect_same(at_least);
   }
 }
 

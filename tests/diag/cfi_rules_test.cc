@@ -246,9 +246,10 @@ bool use(ByteRange bounds, uintptr_t pc) {
   const auto row = rules_at(*function, pc);
   if (!row)
     return false;
+  static const Guarded memory(2 * kPage);
   RegisterSet registers;
   for (unsigned reg = 0; reg < kCfiRegisters; ++reg)
-    registers.set(reg, reinterpret_cast<uintptr_t>(&registers) & ~uintptr_t{7});
+    registers.set(reg, memory.at_low().low + kPage);
   StackWindow stack;
   const auto run = [&](PackedRule rule) {
     if (rule.kind() == CfiRule::kExpression || rule.kind() == CfiRule::kAtExpression)
