@@ -115,7 +115,7 @@ std::vector<Cache> read_caches(const ScopeReader& reader, const abi::Section& se
   for (size_t id = 1; id < records.size(); ++id) {
     const abi::CacheRecord& record = records[id];
     const bool known = record.state <= static_cast<uint32_t>(abi::CacheState::kZombie) &&
-                       record.kind <= static_cast<uint32_t>(abi::CacheKind::kGroupChild);
+                       record.kind <= static_cast<uint32_t>(abi::CacheKind::kOwn);
     if (record.state != 0 && known) {
       caches.push_back(cache_of(static_cast<uint32_t>(id), record));
     }

@@ -14,6 +14,7 @@ namespace {
 
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> all;
+  all.reserve(strings.size() + 1);
   for (const std::string& text : strings) {
     all.push_back(const_cast<char*>(text.c_str()));
   }
@@ -28,6 +29,7 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   sigaction(SIGPIPE, &dispositions.pipe, nullptr);
   sigaction(SIGCHLD, &dispositions.child, nullptr);
   sigprocmask(SIG_SETMASK, &mask, nullptr);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the child has this one thread.
   execvpe(arguments[0], arguments.data(), environment.data());
   const int error = errno;
   [[maybe_unused]] const ssize_t written = write(failure_fd, &error, sizeof(error));

@@ -10,7 +10,7 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <thread>
 
 #include "exporter/json.h"
@@ -61,7 +61,7 @@ std::string bind_error(const ListenAddress& address) {
       reason = errno == EADDRINUSE
                    ? "the port is in use; choose another with --listen ADDRESS:PORT, "
                      "or stop who listens there"
-                   : std::strerror(errno);
+                   : std::generic_category().message(errno);
     }
     if (fd >= 0) {
       close(fd);

@@ -22,6 +22,8 @@ const char* kind_name(abi::CacheKind kind) {
       return "object";
     case abi::CacheKind::kGroupChild:
       return "group";
+    case abi::CacheKind::kOwn:
+      return "own";
     case abi::CacheKind::kNone:
       break;
   }

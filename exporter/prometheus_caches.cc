@@ -60,8 +60,9 @@ double total(const CacheRow& row) {
   return static_cast<double>(row.totals.*Field);
 }
 
-constexpr FamilyInfo kSlabs{"slabscope_cache_slabs", MetricKind::kGauge,
-                            "Slabs of this cache, by state: full (or a thread's current one), partial, empty."};
+constexpr FamilyInfo kSlabs{
+    "slabscope_cache_slabs", MetricKind::kGauge,
+    "Slabs of this cache, by state: full (or a thread's current one), partial, empty."};
 
 constexpr CacheFamily kFamilies[] = {
     {Level::kBasic,

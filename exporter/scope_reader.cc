@@ -9,7 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace slabscope {
@@ -25,7 +25,7 @@ Failure open_failure(const std::string& path, int error) {
     return {ErrorCode::kUnreadable,
             path + ": permission denied; run slabscope as the user of that process, or as root"};
   }
-  return {ErrorCode::kUnreadable, path + ": " + std::strerror(error)};
+  return {ErrorCode::kUnreadable, path + ": " + std::generic_category().message(error)};
 }
 
 }  // namespace

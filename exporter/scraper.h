@@ -54,7 +54,10 @@ class Scraper {
   // For tests: the clock that ages dead files, in seconds.
   void set_clock(std::function<uint64_t()> clock) { clock_ = std::move(clock); }
   // For tests: runs as one more collector named "extra".
-  void set_extra_collector(std::function<void(FamilySet&)> extra) { extra_ = std::move(extra); }
+  void set_extra_collector(std::function<void(FamilySet&)> extra) {
+    const std::lock_guard lock(mutex_);
+    extra_ = std::move(extra);
+  }
 
  private:
   struct Measured {

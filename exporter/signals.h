@@ -13,7 +13,7 @@ namespace slabscope {
 
 class BlockedSignals {
  public:
-  explicit BlockedSignals(std::initializer_list<int> signals);
+  BlockedSignals(std::initializer_list<int> signals);
   ~BlockedSignals();
   BlockedSignals(const BlockedSignals&) = delete;
   BlockedSignals& operator=(const BlockedSignals&) = delete;

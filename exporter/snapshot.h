@@ -16,6 +16,7 @@
 
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -63,6 +64,7 @@ constexpr std::string_view to_string(abi::TrackMode mode) {
 struct FileId {
   uint64_t device = 0;
   uint64_t inode = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): there is no pointer here.
   auto operator<=>(const FileId&) const = default;
 };
 

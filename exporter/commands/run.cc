@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <system_error>
 
 #include "exporter/attach.h"
 #include "exporter/child.h"
@@ -115,7 +115,7 @@ bool write_report(const std::string& text, const RunOptions& options, CommandCon
   if (!file) {
     fail(context, kExitFailure,
          "cannot write the report to " + printable_utf8(options.report_file) + ": " +
-             std::strerror(errno));
+             std::generic_category().message(errno));
   }
   return file.good();
 }
@@ -176,7 +176,7 @@ void run(const RunOptions& options, CommandContext& context) {
     const bool missing = failure->error == ENOENT || failure->error == ENOTDIR;
     fail(context, missing ? kExitNoSuchCommand : kExitCannotExecute,
          "cannot run '" + printable_utf8(options.command.front()) +
-             "': " + std::strerror(failure->error));
+             "': " + std::generic_category().message(failure->error));
     return;
   }
   if (metrics) {

@@ -253,11 +253,8 @@ class HeapModel {
     return true;
   }
   static bool zero(const ModelBlock& block) {
-    for (size_t i = 0; i < block.size; ++i) {
-      if (block.address[i] != 0)
-        return false;
-    }
-    return true;
+    return block.size == 0 || (block.address[0] == 0 &&
+                               std::memcmp(block.address, block.address + 1, block.size - 1) == 0);
   }
 
   bool overlaps(const ModelBlock& block) const {

@@ -32,7 +32,8 @@ namespace slabscope::testing {
 class ScratchDirectory {
  public:
   ScratchDirectory() {
-    std::string name = "/tmp/slabscope-test-XXXXXX";
+    const char* parent = std::getenv("TMPDIR");
+    std::string name = std::string(parent == nullptr ? "/tmp" : parent) + "/slabscope-test-XXXXXX";
     if (mkdtemp(name.data()) == nullptr) {
       throw std::runtime_error("mkdtemp");
     }
