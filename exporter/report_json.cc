@@ -52,16 +52,28 @@ Json leak_json(const LeakEntry& entry) {
           {"stack", std::move(stack)}};
 }
 
+// Appends the entries to an object's text, a line each: a large program has tens of thousands of
+// stacks, and a tree of all their frames would take gigabytes.
+std::string with_leaks(std::string text, const std::vector<LeakEntry>& leaks) {
+  text.resize(text.rfind('}'));
+  text.resize(text.find_last_not_of(" \n") + 1);
+  text += ",\n  \"leaks\": [";
+  const char* separator = "\n    ";
+  for (const LeakEntry& entry : leaks) {
+    text += separator;
+    text += leak_json(entry).dump(-1, ' ', false, Json::error_handler_t::replace);
+    separator = ",\n    ";
+  }
+  text += leaks.empty() ? "]\n}\n" : "\n  ]\n}\n";
+  return text;
+}
+
 }  // namespace
 
 std::string report_json(const LeakReport& report) {
   Json caches = Json::array();
   for (const CacheRemainder& cache : report.caches) {
     caches.push_back(remainder_json(cache));
-  }
-  Json leaks = Json::array();
-  for (const LeakEntry& entry : report.leaks) {
-    leaks.push_back(leak_json(entry));
   }
   const ObjectTotals none;
   const Json root = {{"schema", 1},
@@ -79,9 +91,8 @@ std::string report_json(const LeakReport& report) {
                       {{"objects", report.dropped_objects},
                        {"stacks", report.dropped_stacks},
                        {"modules", report.dropped_modules}}},
-                     {"caches", std::move(caches)},
-                     {"leaks", std::move(leaks)}};
-  return dump(root);
+                     {"caches", std::move(caches)}};
+  return with_leaks(dump(root), report.leaks);
 }
 
 }  // namespace slabscope
