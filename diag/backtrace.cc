@@ -37,14 +37,22 @@ SC_TLS constinit thread_local ThreadState t_state{};
 // asking it allocates; below it lies a guard page, which is what the probe finds. The main thread's
 // stack grows under the probe as under a store.
 bool stack_left(StackWindow& window, uintptr_t sp, size_t need) {
-  const uintptr_t last = (sp - need) & ~(kPage - 1);
-  if (SC_LIKELY(last >= window.low() && sp < window.high()))
+  uintptr_t low = (sp - need) & ~(kPage - 1);
+  uintptr_t high = (sp & ~(kPage - 1)) + kPage;
+  if (SC_LIKELY(low >= window.low() && high <= window.high()))
     return true;
-  // Downwards from where we are, so that the window ends up on this stack.
-  for (uintptr_t page = sp & ~(kPage - 1); page >= last; page -= kPage) {
-    if (!window.load(page))
+  for (uintptr_t page = low; page < high; page += kPage) {
+    const bool known = page >= window.low() && page < window.high();
+    if (!known && !is_readable(page))
       return false;
   }
+  if (low <= window.high() && high >= window.low()) {  // the same stack: keep what was known of it
+    if (window.low() < low)
+      low = window.low();
+    if (window.high() > high)
+      high = window.high();
+  }
+  window = StackWindow(low, high);
   return true;
 }
 
