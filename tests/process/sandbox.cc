@@ -17,8 +17,6 @@
 
 #include "tests/support/child.h"
 
-using slabscope::test::fill;
-
 namespace {
 
 std::vector<sock_filter> g_program;

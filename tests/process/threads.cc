@@ -93,7 +93,7 @@ void churn() {
   auto work = [] {
     std::vector<Block> blocks;
     for (size_t i = 0; i < 300; ++i) {
-      const size_t bytes = size_of(i) * 4;
+      const size_t bytes = size_of(i * 4) * 4;
       blocks.push_back({malloc(bytes), bytes});
       fill(blocks.back().address, 16, 1);
     }
