@@ -111,7 +111,7 @@ void churn() {
       early = peak_rss_kib();
     }
   }
-  SC_EXPECT(peak_rss_kib() < early + 32 * 1024);
+  SC_EXPECT(peak_rss_kib() < early + size_t{32} * 1024);
 }
 
 // Threads whose first and only use of the heap is a free.
