@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// DwarfIndex: the debug information of one file, arranged so that an address is two binary searches.
+// DwarfIndex: the debug information of one file, arranged so that an address is two searches.
 //
 //   all units ─ranges─►  [lo,hi) -> unit                          once a file, unit headers only
-//   one unit  ─walk───►  [lo,hi) -> innermost scope ─parent─► …    once a unit, when first asked for
+//   one unit  ─walk───►  [lo,hi) -> innermost scope ─parent─► …    once a unit, when first needed
 //                         │
-//   address ──────────────┴─► inlined scope: line table; its caller: DW_AT_call_file/line; … ; function
+//   address ──────────────┴─► inlined scope: line table; its caller: DW_AT_call_line; …; function
 //
 // Invariants
 //   1. Segments of a unit are disjoint and ascending; each names the innermost scope.
 //   2. A scope's parent has a smaller index, so a chain ends.
-//   3. Depth, scopes and ranges are bounded: absurd debug information costs little and answers less.
+//   3. Depth, scopes and ranges are bounded: absurd debug data costs little and answers less.
 //   4. Split units (.dwo) are not opened: their paths are the file's own claim.
 //                                                              (symbolize_test, against addr2line)
 // Called from: symbolize.cc. Not thread-safe.

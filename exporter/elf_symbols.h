@@ -2,11 +2,11 @@
 //
 // ElfSymbols: the functions that an ELF file's symbol table names, for code without DWARF.
 //
-//   .symtab of the debug file, else of the loaded one, else .dynsym ─sort─► address -> name + offset
+//   .symtab of the debug file, else of the loaded one, else .dynsym ─sort─► name + offset
 //
 // Invariants
-//   1. Addresses are distinct and ascending; of several names of one address the global one with the
-//      fewest leading underscores is kept.
+//   1. Addresses are distinct and ascending; of several names of one address the global one
+//      with the fewest leading underscores is kept.
 //   2. A symbol answers for its size; one of size 0 for what lies before the next symbol.
 // Called from: symbolize.cc.
 

@@ -2,13 +2,13 @@
 //
 // ModuleFiles: the files on this host that describe a module which some process had mapped.
 //
-//   Module ─► the loaded file:  /proc/PID/root + path, path, /proc/PID/map_files, /proc/PID/exe, own vdso
+//   Module ─► the loaded file:  /proc/PID/root + path, path, PID/map_files, PID/exe, own vdso
 //             its debug file:   itself, DIR/.build-id/xx/yyyy.debug, .gnu_debuglink
 //             its alternate:    .gnu_debugaltlink (made by dwz, shared by several debug files)
 //
 // Invariants
-//   1. The build-id must be the recorded one.  Without a recorded one the file must have none either
-//      and must not be newer than the process.                                  (symbolize_test)
+//   1. The build-id must be the recorded one.  Without a recorded one the file must have none
+//      either and must not be newer than the process.                           (symbolize_test)
 //   2. Debug information that needs an alternate file is used only if that was found here: libdw
 //      would otherwise open whatever path the section names.
 // Called from: symbolize.cc.

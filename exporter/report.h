@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Report: what a process still holds, by stack and by cache, as text for people and JSON for programs.
+// Report: what a process still holds, by stack and by cache, as text and as JSON.
 //
 //   Snapshot ─► build_report() ─► LeakReport ─► report_text()   (slabscope run, slabscope report)
 //                   │                       └─► report_json()   (--json; schema in docs/reports.md)
@@ -12,7 +12,7 @@
 //   2. Entries are exact only with tracking "all"; else each says `estimated` and its sample count.
 //   3. Frames of the allocator itself never head a stack; a stack is never left empty by trimming.
 //   4. Entries are sorted by bytes, then objects, then stack: equal snapshots give equal reports.
-//                                                                        (report_test, golden files)
+//                                                                     (report_test, golden files)
 //   5. Every string printed is free of control characters and valid UTF-8, whatever the file said.
 // Called from: exporter/commands. Reads no shared memory: a Snapshot is plain values.
 

@@ -7,8 +7,8 @@
 //      (2 start-up frames of libc.so.6, leaky below)
 //
 // Of three or more frames inside the C++ library in a row the outermost is shown, which is what the
-// program called. Function names are shortened to the width and aligned; paths are never cut, so that editors and
-// terminals can follow them. Strings must be printable_utf8().
+// program called. Function names are shortened to the width and aligned; paths are never cut,
+// so that editors and terminals can follow them. Strings must be printable_utf8().
 // Called from: report.cc, report_text.cc.
 
 #pragma once

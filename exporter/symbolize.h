@@ -13,7 +13,7 @@
 //
 // Invariants
 //   1. A file is used only if it is a regular file of bounded size whose build-id is the recorded
-//      one; without a recorded one, only if it has none and is older than the process. (symbolize_test)
+//      one; without a recorded one, only if it has none and is older than the process.
 //   2. Every answer has at least one frame, and the last frame is the function that holds the pc.
 //   3. Nothing is fetched: no debuginfod, no network; the constructor unsets DEBUGINFOD_URLS.
 //   4. Each module is opened once and each address answered once; both caches are bounded.

@@ -3,7 +3,7 @@
 // UnitScopes: the functions and inlined calls of one DWARF unit, as disjoint segments.
 //
 //   f  [0x10 ─────────────────────── 0x60)       walk the tree, then sweep the intervals:
-//     g inlined  [0x20 ───── 0x40)               0x10 f │ 0x20 g │ 0x28 h │ 0x30 g │ 0x40 f │ 0x60 -
+//     g inlined  [0x20 ───── 0x40)              0x10 f │ 0x20 g │ 0x28 h │ 0x30 g │ 0x40 f │ 0x60 -
 //       h inlined [0x28 ─ 0x30)
 //
 // Invariants: see dwarf_index.h. Intervals that overlap without nesting, which no compiler writes,
