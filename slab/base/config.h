@@ -51,10 +51,18 @@ struct Config {
   // load never share their low 12 bits (the processor would take the one for the other).
   static constexpr size_t kBinToCounters = kBlockBytes + kCountersOffset;
   static constexpr unsigned kMaxBlocks = 512;
-  static constexpr size_t kBinMaxBytes = 64 << 10;  // a thread's list of one cache
+  // How long a thread's list of one cache may get before half of it goes back. It starts small, and
+  // doubles when the slow path is reached again within kBinBusy operations.
+  static constexpr size_t kBinMaxBytes = 32 << 10;
   static constexpr uint32_t kBinMaxObjects = 256;
+  static constexpr size_t kBinFirstBytes = 8 << 10;
+  static constexpr uint32_t kBinFirstObjects = 8;
   static constexpr uint32_t kBinMinObjects = 2;
-  static constexpr uint32_t kBinFirstObjects = 8;  // a list starts small and doubles at each miss
+  static constexpr uint32_t kBinBusy = 128;
+  // How far a list may grow past that between two visits, so that a malloc/free loop on a short list
+  // visits seldom.
+  static constexpr size_t kBinSlackBytes = 16 << 10;
+  static constexpr uint32_t kBinSlackObjects = 128;
   static constexpr uint32_t kVisitsPerTick = 64;   // slow-path visits between two looks at the clock
 
   // ---- giving memory back ------------------------------------------------------------------------

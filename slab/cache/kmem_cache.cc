@@ -200,17 +200,38 @@ unsigned KmemCache::shrink() {
 
 // ---- objects come and go ---------------------------------------------------------------------
 
-Chain KmemCache::take_returned(Slab* slab) {
+Chain KmemCache::take_returned(Slab* slab, uint32_t wanted) {
   SlabWord word = slab->load();
-  SlabWord wanted;
-  do {
-    if (word.count == 0) return {};
-    wanted = word;
-    wanted.head = 0;
-    wanted.count = 0;
-  } while (!slab->replace(word, wanted));
-  count_out(word.count);
-  return {object_at(slab, object_size_, word.head - 1U), nullptr, word.count};
+  while (word.count > 0) {
+    Chain chain{object_at(slab, object_size_, word.head - 1U), nullptr, 1};
+    chain.tail = chain.head;
+    for (; chain.count < wanted && chain.count < word.count; ++chain.count) {
+      chain.tail = next_of(slab, chain.tail);
+    }
+    // Others may push meanwhile, which moves the head and fails the exchange; nobody else takes out,
+    // so a head that is still there has not been away.
+    SlabWord rest = word;
+    rest.count = static_cast<uint16_t>(word.count - chain.count);
+    rest.head = 0;
+    if (rest.count > 0) {
+      rest.head = static_cast<uint16_t>(index_of(slab, next_of(slab, chain.tail)) + 1);
+    }
+    if (!slab->replace(word, rest)) continue;
+    chain.tail->next = nullptr;
+    count_out(chain.count);
+    return chain;
+  }
+  return {};
+}
+
+// The free object behind `object` in its slab's chain. The link lies in memory that the program has
+// freed: a write after free shows here.
+FreeObject* KmemCache::next_of(const Slab* slab, const FreeObject* object) const {
+  FreeObject* next = object->next;
+  if (SC_UNLIKELY(next < static_cast<void*>(slab->base) || index_of(slab, next) == kNotAnObject)) {
+    panic("write after free to", object, "the link to the next free object is gone");
+  }
+  return next;
 }
 
 Chain KmemCache::carve(Slab* slab, uint32_t wanted) {

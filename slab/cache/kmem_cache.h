@@ -54,8 +54,8 @@ class KmemCache {
   // The caller is done with its CURRENT slab.
   void leave(Slab* slab);
 
-  // From a CURRENT slab of the caller: the whole chain of returned objects (may be empty) ...
-  Chain take_returned(Slab* slab);
+  // From a CURRENT slab of the caller: up to `wanted` of the objects that came back (may be none) ...
+  Chain take_returned(Slab* slab, uint32_t wanted);
   // ... or up to `wanted` objects that were never used, linked in address order (may be empty).
   Chain carve(Slab* slab, uint32_t wanted);
 
@@ -86,6 +86,7 @@ class KmemCache {
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void release_slab(Slab* slab);
   uint32_t* new_record_table();
+  FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
   void count_out(uint32_t count);
   void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);
   bool is_empty(const SlabWord& word) const { return word.count == word.carved; }

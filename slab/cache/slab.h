@@ -19,8 +19,8 @@
 //   3. A slab is on its cache's list iff `listed`, and then its state is PARTIAL. `listed` and the
 //      list are guarded by the cache's mutex.
 //   4. A Slab record is never unmapped, only reused: `cache` says whose it is now, nullptr between.
-// Pops take the whole chain, so a push needs no tag against ABA: the head it links to cannot be
-// taken out alone and come back.
+// Only one thread takes out, so neither side needs a tag against ABA: a head that the owner still finds
+// has not been away.
 
 #pragma once
 

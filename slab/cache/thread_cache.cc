@@ -28,9 +28,7 @@ void ThreadCache::need_bin(unsigned id) {
   CounterPair* counters = counters_of(b);
   (void)g_hooks.counters_needed(counters);
   const size_t size = g_caches.plain(id)->object_size();
-  const size_t most = Config::kBinMaxBytes / size;
-  s.cap = Config::kBinFirstObjects < most ? Config::kBinFirstObjects
-                                          : static_cast<uint32_t>(most > 1 ? most : 1);
+  s.cap = objects_within(id, Config::kBinFirstBytes, Config::kBinFirstObjects);
   const uint64_t allocs = counted(counters->allocs);
   s.bias = allocs - counted(counters->frees);
   const uint64_t distance =
@@ -38,7 +36,8 @@ void ThreadCache::need_bin(unsigned id) {
   s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
 }
 
-// Sets trip so that list and frees to come stay within the cap and the next sample's distance.
+// Sets trip so that list and frees to come stay within the cap (and its slack) and the next sample's
+// distance.
 void ThreadCache::rearm(unsigned id) {
   BinSlow& s = slow(id);
   Bin* b = bin(id);
@@ -51,6 +50,7 @@ void ThreadCache::rearm(unsigned id) {
     have = length(id);
   }
   uint64_t room = have < s.cap ? s.cap - have : 0;
+  if (distance != 0) room += objects_within(id, Config::kBinSlackBytes, Config::kBinSlackObjects);
   if (have + room > distance) room = distance > have ? distance - have : 0;
   b->trip = counted(counters->frees) + room;
 }
@@ -75,60 +75,67 @@ void ThreadCache::shorten(unsigned id, uint64_t keep) {
 
 // ---- from slabs to the list --------------------------------------------------------------------
 
-uint32_t ThreadCache::refill_target(unsigned id, uint64_t distance) {
-  BinSlow& s = slow(id);
-  uint64_t target = s.cap;
-  const size_t size = g_caches.plain(id)->object_size();
-  // A list that ran dry may grow: it doubles up to its share of bytes.
-  uint64_t most = Config::kBinMaxBytes / size;
-  if (most > Config::kBinMaxObjects) most = Config::kBinMaxObjects;
-  if (most < Config::kBinMinObjects) most = Config::kBinMinObjects;
-  s.cap = static_cast<uint32_t>(s.cap * 2 < most ? s.cap * 2 : most);
-  // Half the room, so that frees fit in before the list must be flushed; at most one sample's way.
-  target = (target + 1) / 2;
-  if (target > distance / 2) target = distance / 2;
-  return static_cast<uint32_t>(target > 0 ? target : 1);
+uint32_t ThreadCache::objects_within(unsigned id, size_t bytes, uint32_t most) const {
+  const size_t objects = bytes / g_caches.plain(id)->object_size();
+  if (objects > most) return most;
+  return objects < Config::kBinMinObjects ? Config::kBinMinObjects : static_cast<uint32_t>(objects);
 }
 
-// Makes sure that the reserve holds something: objects that came back to the current slab, then ones
-// never used, then another slab. False without memory.
-bool ThreadCache::fill_reserve(unsigned id, uint32_t wanted) {
+uint32_t ThreadCache::operations(unsigned id) {
+  const CounterPair* counters = counters_of(bin(id));
+  return static_cast<uint32_t>(counted(counters->allocs) + counted(counters->frees));
+}
+
+// The list ran dry or full. If that was not long ago it may hold more from now on: memory that a thread
+// keeps for itself must earn its place.
+void ThreadCache::missed(unsigned id) {
   BinSlow& s = slow(id);
-  if (s.reserve != nullptr) return true;
+  const uint32_t now = operations(id);
+  if (now - s.missed_at < Config::kBinBusy) {
+    const uint32_t most = objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects);
+    s.cap = s.cap * 2 < most ? s.cap * 2 : most;
+  }
+  s.missed_at = now;
+}
+
+// Fills the empty list with up to `wanted` objects: from the reserve, else objects that came back to the
+// current slab, else ones never used, else from another slab. Without memory it stays empty.
+void ThreadCache::refill(unsigned id, uint32_t wanted) {
+  BinSlow& s = slow(id);
+  if (s.reserve != nullptr) {
+    move_from_reserve(id, wanted);
+    return;
+  }
   KmemCache* cache = g_caches.plain(id);
   for (;;) {
     if (s.current != nullptr) {
-      Chain chain = cache->take_returned(s.current);
+      Chain chain = cache->take_returned(s.current, wanted);
       if (chain.count == 0) chain = cache->carve(s.current, wanted);
       if (chain.count > 0) {
-        s.reserve = chain.head;
-        s.reserve_count = chain.count;
-        return true;
+        bin(id)->head = chain.head;
+        s.bias += chain.count;
+        return;
       }
       leave_current(cache, s.current);
     }
     s.current = cache->acquire();
-    if (s.current == nullptr) return false;
+    if (s.current == nullptr) return;
   }
 }
 
-// Moves up to `wanted` objects from the reserve to the (empty) list, in their order.
-uint32_t ThreadCache::move_from_reserve(unsigned id, uint32_t wanted) {
+void ThreadCache::move_from_reserve(unsigned id, uint32_t wanted) {
   BinSlow& s = slow(id);
-  Bin* b = bin(id);
   FreeObject* last = s.reserve;
   uint32_t moved = 1;
   while (moved < wanted && last->next != nullptr) {
     last = last->next;
     ++moved;
   }
-  b->head = s.reserve;
+  bin(id)->head = s.reserve;
   s.reserve = last->next;
-  s.reserve_count = s.reserve_count > moved ? s.reserve_count - moved : 0;
-  if (s.reserve == nullptr) s.reserve_count = 0;
+  s.reserve_count -= moved;
   last->next = nullptr;
   s.bias += moved;
-  return moved;
 }
 
 void* ThreadCache::allocate_slow(unsigned id, size_t requested) {
@@ -147,8 +154,12 @@ void* ThreadCache::allocate_slow(unsigned id, size_t requested) {
       // Restart the length from what is known for sure: the list is empty.
       s.bias = allocs - counted(counters->frees);
       const uint64_t distance = s.sample_at > allocs ? s.sample_at - allocs : 0;
-      const uint32_t target = refill_target(id, distance);
-      if (fill_reserve(id, target)) move_from_reserve(id, target);
+      // Half the room, so that frees fit in before the list must be flushed; at most half the way to
+      // the next sample.
+      uint64_t wanted = (s.cap + 1) / 2;
+      if (wanted > distance / 2) wanted = distance / 2;
+      refill(id, static_cast<uint32_t>(wanted > 0 ? wanted : 1));
+      missed(id);
       stat_add(g_caches.stats(id).slow_allocations, 1);
     }
     object = pop_fast(b);
@@ -166,7 +177,7 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
   KmemCache* cache = g_caches.tracked(id);
   while (s.tracked_reserve == nullptr) {
     if (s.tracked_current != nullptr) {
-      Chain chain = cache->take_returned(s.tracked_current);
+      Chain chain = cache->take_returned(s.tracked_current, kTrackedBatch);
       if (chain.count == 0) chain = cache->carve(s.tracked_current, kTrackedBatch);
       if (chain.count > 0) {
         s.tracked_reserve = chain.head;
@@ -254,16 +265,11 @@ void ThreadCache::free_slow(unsigned id, void* object) {
   b->head = free_object;
   count_up(counters->frees);
   if (have + 1 > s.cap) {
-    flush_list(id, (s.cap + 1) / 2);
-    // A list that overflows may grow as one that runs dry does, so that a thread which only frees
-    // returns its objects in large batches.
-    const size_t most = Config::kBinMaxBytes / g_caches.plain(id)->object_size();
-    if (s.cap * 2 <= most && s.cap * 2 <= Config::kBinMaxObjects) s.cap *= 2;
+    flush_list(id, static_cast<uint32_t>(have + 1 - s.cap / 2));
+    missed(id);
   }
   rearm(id);
-  if (s.reserve_count > 2 * Config::kBinMaxObjects + g_caches.plain(id)->capacity()) {
-    flush_reserve(id);
-  }
+  if (s.reserve_count > Config::kBinMaxObjects) flush_reserve(id);
   inside_ = false;
 }
 
@@ -370,10 +376,12 @@ void ThreadCache::flush_idle() {
   for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) {
     BinSlow& s = slow(id);
     if (s.cap == 0) continue;
-    const CounterPair* counters = counters_of(bin(id));
-    const uint64_t operations = counted(counters->allocs) + counted(counters->frees);
-    if (operations == s.seen_operations) flush_bin(id);
-    s.seen_operations = operations;
+    const uint32_t now = operations(id);
+    if (now == s.scanned_at) {
+      flush_bin(id);
+      s.cap = objects_within(id, Config::kBinFirstBytes, Config::kBinFirstObjects);
+    }
+    s.scanned_at = now;
   }
   inside_ = false;
 }

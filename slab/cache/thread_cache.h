@@ -93,7 +93,8 @@ struct BinSlow {
   Slab* current;            // CURRENT for this thread, or nullptr
   uint64_t bias;
   uint64_t sample_at;       // the value of `allocs` at which an allocation is tracked
-  uint64_t seen_operations;  // at the last look for idle lists
+  uint32_t missed_at;       // allocs + frees (modulo 2^32) when the list last ran dry or full
+  uint32_t scanned_at;      // the same at the last look for idle lists
   Slab* tracked_current;    // of the tracked twin
   FreeObject* tracked_reserve;
 };
@@ -148,9 +149,11 @@ class ThreadCache {
   void need_bin(unsigned id);
   void rearm(unsigned id);
   void shorten(unsigned id, uint64_t keep);
-  uint32_t refill_target(unsigned id, uint64_t distance);
-  bool fill_reserve(unsigned id, uint32_t wanted);
-  uint32_t move_from_reserve(unsigned id, uint32_t wanted);
+  uint32_t objects_within(unsigned id, size_t bytes, uint32_t most) const;
+  uint32_t operations(unsigned id);
+  void missed(unsigned id);
+  void refill(unsigned id, uint32_t wanted);
+  void move_from_reserve(unsigned id, uint32_t wanted);
   void* allocate_tracked(unsigned id, size_t requested);
   FreeObject* take_tracked(unsigned id, Slab** slab);
   void flush_list(unsigned id, uint32_t count);
