@@ -6,7 +6,6 @@
 #include <sys/statfs.h>
 
 #include <cstring>
-#include <span>
 
 #include "diag/scope_dir.h"
 #include "slab/base/sys.h"
