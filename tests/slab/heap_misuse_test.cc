@@ -103,7 +103,7 @@ int fork_heap(const std::function<int()>& body) {
 int allocate_in_child(uint64_t seed) {
   testing::HeapModel model(seed);
   testing::OpStream stream(seed, 100, 100000);
-  for (int step = 0; step < 2000; ++step) {
+  for (int step = 0; step < 1000; ++step) {
     if (!model.apply(stream.next(model.live()))) {
       std::fprintf(stderr, "%s\n", model.error().c_str());
       return 1;
@@ -133,7 +133,7 @@ TEST(Heap, AChildOfForkInThreadsHasAWorkingHeap) {
   }
   testing::in_thread([] {
     deallocate(allocate(10));
-    for (uint64_t round = 0; round < 12; ++round) {
+    for (uint64_t round = 0; round < 6; ++round) {
       EXPECT_EQ(fork_heap([round] {
                   if (testing::kThreadSanitizer)
                     return allocate_in_child(round);

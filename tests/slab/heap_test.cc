@@ -58,8 +58,7 @@ TEST(Heap, ZeroedBlocksAreZeroOnMemoryThatWasUsed) {
       for (int round = 0; round < 2; ++round) {
         auto* block = static_cast<char*>(allocate_zeroed(size));
         ASSERT_NE(block, nullptr);
-        for (size_t i = 0; i < size; ++i)
-          ASSERT_EQ(block[i], 0) << size;
+        ASSERT_TRUE(testing::all_zero(block, size)) << size;
         std::memset(block, 'x', size);
         deallocate(block);
       }

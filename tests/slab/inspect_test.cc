@@ -8,7 +8,6 @@
 #include <map>
 #include <vector>
 
-#include "slab/cache/size_class.h"
 #include "tests/slab/slab_fixture.h"
 #include "tests/support/op_stream.h"
 
@@ -76,7 +75,7 @@ void expect_identities() {
   for (const auto& [id, view] : views()) {
     if (view.object_size == 0)
       continue;
-    slab_bytes += view.slabs * SizeClass::slab_bytes(view.object_size);
+    slab_bytes += view.slabs * g_caches.plain(id)->slab_bytes();
   }
   EXPECT_EQ(totals.slab_bytes, slab_bytes);
   // No mapping of its own is live or cached here: all is in the window.

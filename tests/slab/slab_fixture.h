@@ -179,6 +179,11 @@ inline void lift_address_space_limit() {
   setrlimit(RLIMIT_AS, &limit);
 }
 
+inline bool all_zero(const void* memory, size_t bytes) {
+  const auto* first = static_cast<const char*>(memory);
+  return bytes == 0 || (first[0] == 0 && __builtin_memcmp(first, first + 1, bytes - 1) == 0);
+}
+
 // What the page map says lies in the window, in bytes.
 struct WindowTotals {
   size_t slabs = 0;

@@ -51,7 +51,7 @@ TEST(Bits, Log2FloorBracketsItsArgument) {
 }
 
 TEST(Divider, IsExactForEveryOffsetInEverySizeClass) {
-  for (unsigned id = 1; id < Config::kLargeId; ++id) {
+  for (unsigned id = 1; id < Config::kOwnId; ++id) {
     const auto size = static_cast<uint32_t>(SizeClass::size_of(id));
     const Divider divider(size);
     uint32_t quotient = 0;

@@ -54,7 +54,7 @@ TEST_F(CacheTableTest, EachCacheIsAnnouncedOnceWithItsGeometryAndName) {
     for (unsigned id = 1; id <= Config::kLargeId; ++id)
       table_.need(id);
   }
-  for (unsigned id = 1; id < Config::kLargeId; ++id) {
+  for (unsigned id = 1; id < Config::kOwnId; ++id) {
     ASSERT_EQ(created_[id].size(), 1U);
     const Created& created = created_[id][0];
     const size_t size = SizeClass::size_of(id);
@@ -63,6 +63,9 @@ TEST_F(CacheTableTest, EachCacheIsAnnouncedOnceWithItsGeometryAndName) {
     EXPECT_EQ(created.info.slab_bytes, SizeClass::slab_bytes(size));
     EXPECT_EQ(created.info.objects_per_slab, SizeClass::slab_bytes(size) / size);
   }
+  ASSERT_EQ(created_[Config::kOwnId].size(), 1U);
+  EXPECT_EQ(created_[Config::kOwnId][0].name, "slabscope");
+  EXPECT_EQ(created_[Config::kOwnId][0].info.object_size, size_t{Config::kOwnObjectBytes});
   ASSERT_EQ(created_[Config::kLargeId].size(), 1U);
   EXPECT_EQ(created_[Config::kLargeId][0].name, "malloc-large");
   EXPECT_EQ(created_[Config::kLargeId][0].info.object_size, 0U);

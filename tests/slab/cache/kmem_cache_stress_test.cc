@@ -112,7 +112,7 @@ class Stress {
     for (int round = 0; round < rounds; ++round) {
       if (current == nullptr)
         current = cache_.acquire();
-      Chain chain = cache_.take_returned(current);
+      Chain chain = cache_.take_returned(current, 1 + static_cast<uint32_t>(random.below(40)));
       if (chain.count == 0)
         chain = cache_.carve(current, 1 + static_cast<uint32_t>(random.below(20)));
       if (chain.count == 0 || random.one_in(16)) {

@@ -37,7 +37,7 @@ class KmemCacheTest : public ::testing::Test {
   Slab* full_slab(std::vector<FreeObject*>* objects) {
     Slab* slab = cache_.acquire();
     EXPECT_NE(slab, nullptr);
-    take(cache_.take_returned(slab), objects);
+    take(cache_.take_returned(slab, UINT32_MAX), objects);
     take(cache_.carve(slab, kCapacity), objects);
     cache_.leave(slab);
     return slab;
@@ -113,12 +113,33 @@ TEST_F(KmemCacheTest, ReturnedObjectsAreTakenAsOneChain) {
   cache_.put(slab, two);
   EXPECT_EQ(stats_.objects_out, 3U);
   std::vector<FreeObject*> back;
-  take(cache_.take_returned(slab), &back);
+  take(cache_.take_returned(slab, UINT32_MAX), &back);
   EXPECT_EQ(std::set<FreeObject*>(back.begin(), back.end()),
             (std::set<FreeObject*>{objects[1], objects[2], objects[4]}));
   EXPECT_EQ(stats_.objects_out, 6U);
-  EXPECT_EQ(cache_.take_returned(slab).count, 0U);
+  EXPECT_EQ(cache_.take_returned(slab, UINT32_MAX).count, 0U);
   put_all(slab, objects);
+  cache_.leave(slab);
+}
+
+TEST_F(KmemCacheTest, NoMoreThanWantedIsTakenAndTheRestStays) {
+  Slab* slab = cache_.acquire();
+  std::vector<FreeObject*> objects;
+  take(cache_.carve(slab, 20), &objects);
+  put_all(slab, objects);
+  std::vector<FreeObject*> back;
+  take(cache_.take_returned(slab, 1), &back);
+  EXPECT_EQ(back.back(), objects.back());
+  take(cache_.take_returned(slab, 7), &back);
+  EXPECT_EQ(back.size(), 8U);
+  EXPECT_EQ(stats_.objects_out, 8U);
+  EXPECT_EQ(slab->load().count, 12U);
+  put(slab, back.back());  // joins the rest
+  back.pop_back();
+  take(cache_.take_returned(slab, 100), &back);
+  EXPECT_EQ(std::set<FreeObject*>(back.begin(), back.end()).size(), 20U);
+  EXPECT_EQ(slab->load().head, 0U);
+  put_all(slab, back);
   cache_.leave(slab);
 }
 
@@ -196,7 +217,7 @@ TEST_F(KmemCacheTest, ACurrentSlabStaysItsOwnersWhenOthersEmptyIt) {
   testing::in_thread([&] { put_all(slab, objects); });
   EXPECT_EQ(slab->load().state, SlabState::kCurrent);
   EXPECT_FALSE(slab->listed);
-  EXPECT_EQ(cache_.take_returned(slab).count, kCapacity);
+  EXPECT_EQ(cache_.take_returned(slab, UINT32_MAX).count, kCapacity);
   put_all(slab, objects);
   cache_.leave(slab);
 }
@@ -268,7 +289,7 @@ TEST_F(KmemCacheTest, AcquireSaysSoWhenThereIsNoMemory) {
 }
 
 TEST_F(KmemCacheTest, EveryClassCanBeCarvedToItsEndAndPutBack) {
-  for (unsigned id = 1; id < Config::kLargeId; ++id) {
+  for (unsigned id = 1; id < Config::kOwnId; ++id) {
     const size_t size = SizeClass::size_of(id);
     KmemCache cache;
     CacheStats stats{};
@@ -291,6 +312,21 @@ TEST_F(KmemCacheTest, EveryClassCanBeCarvedToItsEndAndPutBack) {
 }
 
 using KmemCacheDeathTest = KmemCacheTest;
+
+TEST_F(KmemCacheDeathTest, AWriteAfterFreeIsSeenWhenTheChainIsWalked) {
+  Slab* slab = cache_.acquire();
+  std::vector<FreeObject*> objects;
+  take(cache_.carve(slab, 3), &objects);
+  put_all(slab, objects);
+  FreeObject* const good = objects[2]->next;
+  for (const uintptr_t bad :
+       {uintptr_t{0}, uintptr_t{0x4141414141414141}, reinterpret_cast<uintptr_t>(good) + 8}) {
+    objects[2]->next = reinterpret_cast<FreeObject*>(bad);
+    EXPECT_DEATH(cache_.take_returned(slab, 2), "slabscope: write after free to 0x[0-9a-f]+");
+  }
+  objects[2]->next = good;
+  cache_.leave(slab);
+}
 
 TEST_F(KmemCacheDeathTest, MoreObjectsBackThanTakenPanics) {
   Slab* slab = cache_.acquire();

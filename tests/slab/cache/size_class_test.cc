@@ -7,7 +7,7 @@
 namespace slabscope {
 namespace {
 
-constexpr unsigned kLastId = Config::kLargeId - 1;
+constexpr unsigned kLastId = Config::kOwnId - 1;
 
 TEST(SizeClass, EverySizeIsServedByTheSmallestClassThatHoldsIt) {
   for (size_t size = 0; size <= Config::kSmallMax; ++size) {

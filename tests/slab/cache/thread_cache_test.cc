@@ -61,42 +61,44 @@ TEST(ThreadCache, ARefillDoublesUntilTheListHoldsItsMost) {
   });
 }
 
-TEST(ThreadCache, AListThatOverflowsReturnsHalfAndGrows) {
+TEST(ThreadCache, AListThatOverflowsReturnsAPartAndGrows) {
   in_fresh_slot([] {
-    const std::vector<void*> objects = take(1000);
+    const std::vector<void*> objects = take(3000);
     in_fresh_slot([&objects] {
       size_t before = 0;
       std::vector<size_t> overflows;
       for (void* object : objects) {
         deallocate(object);
         const size_t length = list_length(my_bin(kId));
-        ASSERT_LE(length, Config::kBinMaxObjects);
         if (length != before + 1) {
           overflows.push_back(before);
-          EXPECT_EQ(length, before + 1 - (before + 1) / 2);
+          EXPECT_LE(length, before);
+          EXPECT_GE(length, before / 3);
         }
         before = length;
       }
-      ASSERT_GE(overflows.size(), 6U);
-      size_t most = 8;
-      for (const size_t length : overflows) {
-        EXPECT_EQ(length, most);
-        most = std::min<size_t>(2 * most, Config::kBinMaxObjects);
-      }
+      ASSERT_GE(overflows.size(), 4U);
+      EXPECT_LE(overflows.front(), 3U * Config::kBinFirstObjects);
+      EXPECT_GE(overflows.back(), Config::kBinMaxObjects / 2);
+      EXPECT_TRUE(std::is_sorted(overflows.begin(), overflows.end()));
     });
   });
 }
 
+// What a list may hold at most: its cap and the slack between two visits.
+constexpr size_t kMostObjects = 2 * Config::kBinMaxObjects;
+constexpr size_t kMostBytes = 2 * Config::kBinMaxBytes;
+
 TEST(ThreadCache, NoListHoldsMoreThanItsShareOfBytes) {
   in_fresh_slot([] {
-    for (unsigned id = 1; id < Config::kLargeId; id += 5) {
+    for (unsigned id = 1; id < Config::kOwnId; id += 5) {
       const size_t size = SizeClass::size_of(id);
       const std::vector<void*> objects = take(300, size);
       for (void* object : objects) {
         deallocate(object);
         const size_t length = list_length(my_bin(id));
-        ASSERT_LE(length, Config::kBinMaxObjects);
-        ASSERT_LE(length * size, Config::kBinMaxBytes) << size;
+        ASSERT_LE(length, kMostObjects);
+        ASSERT_TRUE(length * size <= kMostBytes || length <= 2 * Config::kBinMinObjects) << size;
       }
     }
   });
@@ -133,9 +135,9 @@ void expect_list_within_bounds(unsigned id) {
   Bin* bin = my_bin(id);
   const size_t length = list_length(bin);
   const CounterPair pair = my_counters(id);
-  ASSERT_LE(length, Config::kBinMaxObjects);
+  ASSERT_LE(length, kMostObjects);
   if (bin->trip > pair.frees) {
-    ASSERT_LE(length + (bin->trip - pair.frees), Config::kBinMaxObjects);
+    ASSERT_LE(length + (bin->trip - pair.frees), kMostObjects);
   }
 }
 
@@ -278,8 +280,8 @@ TEST(ThreadCache, ObjectsFreedByOthersAreUsedAgain) {
 TEST(ThreadCache, WithoutMemoryAllocationFailsAndLaterWorks) {
   EXPECT_EQ(testing::in_child([] {
               g_threads.current_or_start();
-              testing::limit_address_space(0);
               std::vector<void*> objects(1 << 16);
+              testing::limit_address_space(0);
               size_t count = 0;
               while (count < objects.size()) {
                 void* object = allocate(32 << 10);

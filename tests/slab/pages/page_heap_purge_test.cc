@@ -3,7 +3,8 @@
 // PageHeap: memory on its way back to the kernel, and random operations against a model.
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -84,7 +85,8 @@ TEST(PageHeap, ARefusedPurgeKeepsTheRunDirty) {
   with_new_page_heap([] {
     const size_t run = take(4);
     memory_of(run)[0] = 'x';
-    ASSERT_EQ(mlock(memory_of(run), 4096), 0);  // the kernel does not drop locked pages
+    ASSERT_EQ(syscall(SYS_mlock, memory_of(run), 4096),
+              0);  // the kernel does not drop locked pages
     release_at(0, run, 4);
     EXPECT_EQ(g_page_heap.purge(10, 0), 0U);
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, 4 * Config::kChunk);

@@ -3,7 +3,8 @@
 #include "slab/pages/vm.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -82,7 +83,7 @@ TEST(Vm, ARefusedPurgeSaysSoAndKeepsTheContents) {
   auto* memory = static_cast<char*>(vm::map(kBytes));
   ASSERT_NE(memory, nullptr);
   memory[0] = 'x';
-  ASSERT_EQ(mlock(memory, vm::kOsPage), 0);  // the kernel does not drop locked pages
+  ASSERT_EQ(syscall(SYS_mlock, memory, vm::kOsPage), 0);  // the kernel does not drop locked pages
   EXPECT_FALSE(vm::purge(memory, vm::kOsPage));
   EXPECT_EQ(memory[0], 'x');
   vm::unmap(memory, kBytes);
