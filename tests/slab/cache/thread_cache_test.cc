@@ -39,48 +39,44 @@ void give(const std::vector<void*>& objects) {
     deallocate(object);
 }
 
-TEST(ThreadCache, ARefillDoublesUntilTheListHoldsItsMost) {
+TEST(ThreadCache, RefillsStartSmallAndGrowWhileTheListRunsDry) {
   in_fresh_slot([] {
     std::vector<size_t> after_refills;
     std::vector<void*> objects;
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 3000; ++i) {
       const bool empty = my_bin(kId)->head == nullptr;
       objects.push_back(allocate(kSize));
       if (empty)
         after_refills.push_back(list_length(my_bin(kId)));
     }
-    // Half of the list's room, less the object that was asked for. A refill may be shorter where a
-    // slab ends.
-    ASSERT_GE(after_refills.size(), 6U);
-    EXPECT_EQ(after_refills[0], 3U);
-    EXPECT_LE(after_refills[1], 7U);
-    EXPECT_GE(*std::max_element(after_refills.begin(), after_refills.end()), 100U);
+    ASSERT_GE(after_refills.size(), 4U);
+    EXPECT_LT(after_refills[0], Config::kBinFirstObjects);
+    EXPECT_GE(*std::max_element(after_refills.begin(), after_refills.end()),
+              4U * Config::kBinFirstObjects);
     for (const size_t length : after_refills)
-      EXPECT_LT(length, Config::kBinMaxObjects / 2);
+      EXPECT_LT(length, Config::kBinMaxObjects);
     give(objects);
   });
 }
 
-TEST(ThreadCache, AListThatOverflowsReturnsAPartAndGrows) {
+TEST(ThreadCache, AListThatOverflowsReturnsAPart) {
   in_fresh_slot([] {
     const std::vector<void*> objects = take(3000);
     in_fresh_slot([&objects] {
       size_t before = 0;
-      std::vector<size_t> overflows;
+      size_t overflows = 0;
       for (void* object : objects) {
         deallocate(object);
         const size_t length = list_length(my_bin(kId));
         if (length != before + 1) {
-          overflows.push_back(before);
+          ++overflows;
+          EXPECT_GT(length, 0U);
           EXPECT_LE(length, before);
-          EXPECT_GE(length, before / 3);
         }
         before = length;
       }
-      ASSERT_GE(overflows.size(), 4U);
-      EXPECT_LE(overflows.front(), 3U * Config::kBinFirstObjects);
-      EXPECT_GE(overflows.back(), Config::kBinMaxObjects / 2);
-      EXPECT_TRUE(std::is_sorted(overflows.begin(), overflows.end()));
+      EXPECT_GT(overflows, 3U);
+      EXPECT_LT(overflows, objects.size() / 8);  // in batches, not one by one
     });
   });
 }
