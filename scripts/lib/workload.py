@@ -2,8 +2,9 @@
 """What scripts/quickstart watches by default: a few seconds of ordinary Python work.
 
 It parses, sorts and throws away many small documents, and keeps some of each in a table that
-nothing empties, as a forgotten cache would.
+nothing empties: a reference too many, as a faulty extension leaves it, outlives even the interpreter.
 """
+import ctypes
 import json
 import os
 import random
@@ -25,6 +26,7 @@ def document(rng, number):
 
 
 def main():
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(forgotten))
     rng = random.Random(1)
     deadline = time.monotonic() + SECONDS
     number = 0
