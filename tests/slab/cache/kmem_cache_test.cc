@@ -15,12 +15,13 @@ namespace {
 
 constexpr unsigned kId = 12;
 constexpr size_t kSize = 192;
-constexpr uint32_t kCapacity = Config::kSlabBytes / kSize;
+constexpr size_t kSlabBytes = 64 << 10;
+constexpr uint32_t kCapacity = kSlabBytes / kSize;
 
 // A cache nobody else knows. At the end of each test all its objects are back.
 class KmemCacheTest : public ::testing::Test {
  protected:
-  void SetUp() override { cache_.init(kId, kSize, Config::kSlabBytes, Tracked::kNo, &stats_); }
+  void SetUp() override { cache_.init(kId, kSize, kSlabBytes, Tracked::kNo, &stats_); }
   void TearDown() override {
     cache_.validate();
     EXPECT_EQ(stats_.objects_out, 0U);
@@ -69,7 +70,7 @@ TEST_F(KmemCacheTest, AnAcquiredSlabIsCurrentAndCountedFromTheStart) {
   EXPECT_EQ(stats_.slabs, 1U);
   EXPECT_EQ(stats_.slabs_grown, 1U);
   EXPECT_EQ(stats_.slabs_partial, 0U);
-  EXPECT_EQ(stat_get(g_heap_stats->mapped_slab_bytes) - mapped, Config::kSlabBytes);
+  EXPECT_EQ(stat_get(g_heap_stats->mapped_slab_bytes) - mapped, kSlabBytes);
   cache_.leave(slab);
 }
 
@@ -96,7 +97,7 @@ TEST_F(KmemCacheTest, CarvingEndsAtTheCapacity) {
   take(cache_.carve(slab, kCapacity - 1), &objects);
   EXPECT_EQ(cache_.carve(slab, 100).count, 1U);
   EXPECT_EQ(cache_.carve(slab, 1).count, 0U);
-  EXPECT_LE(reinterpret_cast<char*>(objects.back()) + 2 * kSize, slab->base + Config::kSlabBytes);
+  EXPECT_LE(reinterpret_cast<char*>(objects.back()) + 2 * kSize, slab->base + kSlabBytes);
   put_all(slab, objects);
   put(slab, reinterpret_cast<FreeObject*>(slab->base + (kCapacity - 1) * kSize));
   cache_.leave(slab);
@@ -190,7 +191,7 @@ TEST_F(KmemCacheTest, EmptySlabsGoBackButOne) {
   EXPECT_EQ(stats_.slabs_partial, 1U);
   EXPECT_EQ(stats_.slabs_empty, 1U);
   EXPECT_EQ(stats_.slabs_released, kSlabs - 1U);
-  EXPECT_EQ(mapped - stat_get(g_heap_stats->mapped_slab_bytes), (kSlabs - 1) * Config::kSlabBytes);
+  EXPECT_EQ(mapped - stat_get(g_heap_stats->mapped_slab_bytes), (kSlabs - 1) * kSlabBytes);
 }
 
 TEST_F(KmemCacheTest, AnEmptySlabIsTheLastToBeAcquired) {
@@ -224,7 +225,7 @@ TEST_F(KmemCacheTest, ACurrentSlabStaysItsOwnersWhenOthersEmptyIt) {
 
 TEST_F(KmemCacheTest, OnlyObjectStartsHaveAnIndex) {
   Slab* slab = cache_.acquire();
-  for (uint32_t offset = 0; offset < Config::kSlabBytes; ++offset) {
+  for (uint32_t offset = 0; offset < kSlabBytes; ++offset) {
     const uint32_t index = cache_.index_of(slab, slab->base + offset);
     const bool starts = offset % kSize == 0 && offset / kSize < kCapacity;
     ASSERT_EQ(index, starts ? offset / kSize : KmemCache::kNotAnObject) << offset;
@@ -235,14 +236,14 @@ TEST_F(KmemCacheTest, OnlyObjectStartsHaveAnIndex) {
 TEST_F(KmemCacheTest, TheMapKnowsASlabUntilItIsReleased) {
   Slab* slab = cache_.acquire();
   const size_t first = g_page_map.index_of(slab->base);
-  for (size_t i = first; i < first + Config::kSlabBytes / Config::kChunk; ++i) {
+  for (size_t i = first; i < first + kSlabBytes / Config::kChunk; ++i) {
     EXPECT_EQ(g_page_map.id_at(i), kId);
     EXPECT_EQ(g_page_map.chunk(i)->kind.load(), ChunkKind::kSlab);
     EXPECT_EQ(g_page_map.chunk(i)->slab, slab);
   }
   cache_.leave(slab);
   EXPECT_EQ(cache_.shrink(), 1U);
-  for (size_t i = first; i < first + Config::kSlabBytes / Config::kChunk; ++i) {
+  for (size_t i = first; i < first + kSlabBytes / Config::kChunk; ++i) {
     EXPECT_EQ(g_page_map.id_at(i), 0U);
     EXPECT_NE(g_page_map.chunk(i)->kind.load(), ChunkKind::kSlab);
   }
@@ -252,7 +253,7 @@ TEST_F(KmemCacheTest, TheMapKnowsASlabUntilItIsReleased) {
 TEST_F(KmemCacheTest, TrackedSlabsAreIdZeroAndHaveZeroedRecords) {
   KmemCache tracked;
   CacheStats stats{};
-  tracked.init(kId, kSize, Config::kSlabBytes, Tracked::kYes, &stats);
+  tracked.init(kId, kSize, kSlabBytes, Tracked::kYes, &stats);
   uint32_t* table = nullptr;
   for (int round = 0; round < 3; ++round) {
     Slab* slab = tracked.acquire();

@@ -50,9 +50,8 @@ TEST(ThreadCache, RefillsStartSmallAndGrowWhileTheListRunsDry) {
         after_refills.push_back(list_length(my_bin(kId)));
     }
     ASSERT_GE(after_refills.size(), 4U);
-    EXPECT_LT(after_refills[0], Config::kBinFirstObjects);
-    EXPECT_GE(*std::max_element(after_refills.begin(), after_refills.end()),
-              4U * Config::kBinFirstObjects);
+    EXPECT_LE(after_refills[0], 8U);
+    EXPECT_GE(*std::max_element(after_refills.begin(), after_refills.end()), 20U);
     for (const size_t length : after_refills)
       EXPECT_LT(length, Config::kBinMaxObjects);
     give(objects);
@@ -274,6 +273,8 @@ TEST(ThreadCache, ObjectsFreedByOthersAreUsedAgain) {
 }
 
 TEST(ThreadCache, WithoutMemoryAllocationFailsAndLaterWorks) {
+  if (testing::kThreadSanitizer)
+    GTEST_SKIP() << "the sanitizer itself runs out of memory";
   EXPECT_EQ(testing::in_child([] {
               g_threads.current_or_start();
               std::vector<void*> objects(1 << 16);

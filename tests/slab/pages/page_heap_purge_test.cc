@@ -107,7 +107,7 @@ TEST(PageHeap, PurgeKeepsDirtyBytesUnderTheFloorHoweverYoung) {
     }
     for (const size_t run : runs)
       release_at(100, run, kRun);
-    EXPECT_EQ(g_page_heap.purge(100, 1000000), 16 * kMib);
+    EXPECT_EQ(g_page_heap.purge(100, 1000000), 48 * kMib - Config::kDirtyFloor);
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, Config::kDirtyFloor);
     bool zeroed = false;  // the oldest went first: the last released are still dirty
     EXPECT_EQ(g_page_heap.extend(runs[47] - 1, 1, 1 + kRun, &zeroed), true);
