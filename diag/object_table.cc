@@ -2,8 +2,8 @@
 
 #include "diag/object_table.h"
 
-#include "diag/clock.h"
 #include "diag/relaxed.h"
+#include "slab/base/clock.h"
 #include "slab/pages/vm.h"
 
 namespace slabscope::diag {

@@ -13,6 +13,7 @@
 
 #include "diag/abi/layout.h"
 #include "diag/sampler.h"
+#include "slab/base/clock.h"
 #include "slab/base/sys.h"
 
 namespace slabscope::diag {
@@ -100,7 +101,7 @@ uint64_t random_bits() {
   uint64_t bits = 0;
   constexpr long kNonBlocking = 1;
   if (sys::raw(SYS_getrandom, sys::arg(&bits), sizeof bits, kNonBlocking) != sizeof bits) {
-    bits ^= seed_rng(sys::realtime_ns() ^ (static_cast<uint64_t>(sys::pid()) << 40) ^
+    bits ^= seed_rng(realtime_ns() ^ (static_cast<uint64_t>(sys::pid()) << 40) ^
                      reinterpret_cast<uintptr_t>(&bits));
   }
   return bits;

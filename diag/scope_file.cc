@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "diag/memory_probe.h"
+#include "slab/base/clock.h"
 #include "slab/base/sys.h"
 #include "slab/pages/vm.h"
 
@@ -211,8 +212,8 @@ void ScopeFile::fill_header(const ScopeFileOptions& options) {
 // What differs between a process and its fork child.
 void ScopeFile::fill_identity() {
   abi::Header& h = *header();
-  h.start_realtime_ns = sys::realtime_ns();
-  h.start_monotonic_ns = sys::monotonic_ns();
+  h.start_realtime_ns = realtime_ns();
+  h.start_monotonic_ns = monotonic_ns();
   h.end_monotonic_ns = 0;
   h.pid = static_cast<uint32_t>(sys::pid());
   h.parent_pid = static_cast<uint32_t>(sys::raw(SYS_getppid));
@@ -242,7 +243,7 @@ void ScopeFile::fill_sections() {
 
 void ScopeFile::set_exited() {
   abi::Header& h = *header();
-  h.end_monotonic_ns = sys::monotonic_ns();
+  h.end_monotonic_ns = monotonic_ns();
   std::atomic_ref(h.state).store(static_cast<uint32_t>(abi::ProcessState::kExited),
                                  std::memory_order_release);
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "diag/scope_dir.h"
+#include "slab/base/clock.h"
 #include "slab/base/sys.h"
 
 namespace slabscope::diag {
@@ -51,7 +52,7 @@ class Sweep {
       : directory_(directory),
         crowded_(crowded),
         uid_(static_cast<uid_t>(sys::raw(SYS_geteuid))),
-        now_(static_cast<long>(sys::realtime_ns() / 1'000'000'000)) {}
+        now_(static_cast<long>(realtime_ns() / 1'000'000'000)) {}
 
   // False when enough was done.
   bool look(const char* name) {

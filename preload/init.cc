@@ -24,7 +24,7 @@
 #include "slab/cache/thread_registry.h"
 #include "slab/heap.h"
 
-extern "C" void* __libc_stack_end;  // the stack as the kernel laid it out: argc, argv, environment
+extern "C" SC_WEAK void* __libc_stack_end;  // the stack as the kernel laid it out: argc, argv, environment
 
 namespace slabscope {
 namespace {
@@ -36,7 +36,7 @@ constinit bool g_options_read = false;
 // The environment: libc's once libc is up; before that where the kernel put it.
 const char* const* find_environment() {
   if (environ != nullptr) return environ;
-  if (__libc_stack_end == nullptr) return nullptr;
+  if (&__libc_stack_end == nullptr || __libc_stack_end == nullptr) return nullptr;
   const auto* words = static_cast<const uintptr_t*>(__libc_stack_end);
   const uintptr_t argc = words[0];
   // argc arguments and a null follow; anything else is not a stack as we know it.

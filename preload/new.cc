@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <new>
 
+#include "preload/new_handler.h"
 #include "slab/base/panic.h"
 #include "slab/heap.h"
 
@@ -27,7 +28,12 @@ SC_COLD void* retry(size_t size, size_t alignment, OnFailure on_failure) {
   while (_ZSt15get_new_handlerv != nullptr) {
     const std::new_handler handler = _ZSt15get_new_handlerv();
     if (handler == nullptr) break;
-    handler();  // frees something, installs another handler, throws, or ends the program
+    // It frees something, installs another handler, throws, or ends the program.
+    if (on_failure == OnFailure::kThrow) {
+      handler();
+    } else if (!handler_returned(handler)) {
+      return nullptr;
+    }
     void* block = allocate_aligned(alignment, size);
     if (block != nullptr) return block;
   }

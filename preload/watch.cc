@@ -3,9 +3,9 @@
 #include "preload/watch.h"
 
 #include "diag/backtrace.h"
-#include "diag/clock.h"
 #include "diag/sampler.h"
 #include "preload/foreign.h"
+#include "slab/base/clock.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/thread_registry.h"
@@ -67,7 +67,7 @@ CacheStats* cache_created(const CacheInfo& info) {
   record.align = Config::kGranule;
   record.slab_size = info.slab_bytes;
   record.objects_per_slab = info.objects_per_slab;
-  record.created_monotonic_ns = sys::monotonic_ns();
+  record.created_monotonic_ns = monotonic_ns();
   for (size_t i = 0; i + 1 < sizeof(record.name) && info.name[i] != '\0'; ++i) {
     record.name[i] = info.name[i];
   }
@@ -83,7 +83,7 @@ bool slot_opened(unsigned number, void* counters) {
   auto* slot = static_cast<abi::ThreadSlot*>(counters);
   if (!g_watch.file.ensure_slot(slot)) return false;
   slot->tid = static_cast<uint32_t>(sys::tid());
-  slot->started_monotonic_ns = sys::monotonic_ns();
+  slot->started_monotonic_ns = monotonic_ns();
   sys::raw(SYS_prctl, 16 /* PR_GET_NAME */, sys::arg(slot->name));
   ++slot->generation;
   __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kLive), __ATOMIC_RELEASE);
@@ -137,7 +137,10 @@ uint32_t capture() {
   bool is_new = false;
   const uint32_t handle =
       g_watch.depot.insert(frames, count, g_watch.modules.generation(), &is_new);
-  if (is_new) g_watch.modules.note_stack(frames, count);
+  if (is_new) {
+    g_watch.modules.note_stack(frames, count);
+    g_watch.depot.set_generation(handle, g_watch.modules.generation());
+  }
   return handle;
 }
 
@@ -188,9 +191,9 @@ bool tick(uint32_t now_ms) {
 constinit Watch g_watch;
 
 void watch_open() {
-  diag::clock_init();
+  clock_init();
   const Options& options = g_watch.options;
-  g_watch.boot_ns = sys::monotonic_ns();
+  g_watch.boot_ns = monotonic_ns();
   const bool shared = g_watch.file.open({.directory = options.dir,
                                          .xdg_runtime_dir = options.xdg_runtime_dir,
                                          .app = options.app,

@@ -37,9 +37,12 @@ struct Config {
   static constexpr size_t kMaxRequest = PTRDIFF_MAX;
 
   // ---- slabs -------------------------------------------------------------------------------------
-  static constexpr size_t kSlabBytes = 64 << 10;  // of classes up to 4 KiB; pages are touched lazily
-  static constexpr size_t kSlabMinObjects = 8;
-  static constexpr size_t kSlabMaxBytes = 512 << 10;
+  // Powers of two, so that a run which one class gave up fits the next: at least 32 objects up to 1 KiB
+  // (16 KiB is what a thread that allocates a little of everything takes a class), at least 8 above.
+  static constexpr size_t kSlabLeastBytes = 16 << 10;
+  static constexpr size_t kSlabFineObjects = 32;
+  static constexpr size_t kSlabCoarseObjects = 8;
+  static constexpr size_t kSlabMostBytes = 256 << 10;
   static constexpr size_t kOwnObjectBytes = 4 << 10;  // of kOwnId: a few dozen objects in all
 
   // ---- thread caches -----------------------------------------------------------------------------
@@ -51,30 +54,28 @@ struct Config {
   // load never share their low 12 bits (the processor would take the one for the other).
   static constexpr size_t kBinToCounters = kBlockBytes + kCountersOffset;
   static constexpr unsigned kMaxBlocks = 512;
-  // How long a thread's list of one cache may get before half of it goes back. It starts small, and
-  // doubles when the slow path is reached again within kBinBusy operations.
-  static constexpr size_t kBinMaxBytes = 32 << 10;
-  static constexpr uint32_t kBinMaxObjects = 256;
-  static constexpr size_t kBinFirstBytes = 8 << 10;
-  static constexpr uint32_t kBinFirstObjects = 8;
+  // How long a thread's list of one cache may get before half of it goes back. It starts at
+  // kBinMinObjects, and doubles when the slow path is reached again within kBinBusy operations.
+  static constexpr size_t kBinMaxBytes = 16 << 10;
+  static constexpr uint32_t kBinMaxObjects = 128;
   static constexpr uint32_t kBinMinObjects = 2;
-  static constexpr uint32_t kBinBusy = 128;
+  static constexpr uint32_t kBinBusy = 48;
   // How far a list may grow past that between two visits, so that a malloc/free loop on a short list
-  // visits seldom.
+  // visits seldom. Earned by visits that find the list short, lost by one that finds it too long.
   static constexpr size_t kBinSlackBytes = 16 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
   static constexpr uint32_t kVisitsPerTick = 64;   // slow-path visits between two looks at the clock
 
   // ---- giving memory back ------------------------------------------------------------------------
   static constexpr uint32_t kDecayMs = 1000;           // default of SLABSCOPE_DECAY_MS
-  static constexpr size_t kDirtyFloor = 32 << 20;      // free dirty bytes never bounded below this
+  static constexpr size_t kDirtyFloor = 8 << 20;      // free dirty bytes never bounded below this
   static constexpr unsigned kDirtyFraction = 4;        // ... nor below 1/4 of what is in use
   static constexpr unsigned kHugeCacheEntries = 16;
   static constexpr size_t kHugeCacheBytes = 256 << 20;
 
   static_assert(kMaxCaches * 16 + kCountersOffset == kSlotBytes);
-  static_assert(kLargeId < kMaxCaches && kSlabBytes % kChunk == 0 && kSegment % kChunk == 0);
-  static_assert(kSlabBytes / kGranule <= 0xffff, "a slab's object index is 16 bits");
+  static_assert(kLargeId < kMaxCaches && kSlabLeastBytes % kChunk == 0 && kSegment % kChunk == 0);
+  static_assert(kSlabLeastBytes / kGranule <= 0xffff, "a slab's object index is 16 bits");
 };
 
 }  // namespace slabscope

@@ -62,12 +62,6 @@ SC_INLINE long arg(size_t value) { return static_cast<long>(value); }
 // Whether a result of raw() is an error.
 SC_INLINE bool failed(long result) { return result < 0 && result > -4096; }
 
-// Nanoseconds of CLOCK_MONOTONIC (CLOCK_REALTIME); 0 if the kernel refuses to tell.
-uint64_t monotonic_ns();
-uint64_t realtime_ns();
-// The same at the kernel's tick (1-4 ms), for about 90 ns.
-uint64_t coarse_ns();
-
 // Pid and tid of the caller, asked for each time: a cached pid is wrong after a raw clone().
 int pid();
 int tid();

@@ -2,6 +2,7 @@
 
 #include "slab/cache/decay.h"
 
+#include "slab/base/clock.h"
 #include "slab/base/config.h"
 #include "slab/base/due.h"
 #include "slab/base/sys.h"
@@ -18,7 +19,7 @@ constinit uint32_t g_decay_ms = Config::kDecayMs;
 constinit uint32_t g_last_round_ms = 0;
 constinit uint32_t g_rounds = 0;
 
-uint32_t now_ms() { return static_cast<uint32_t>(sys::coarse_ns() / 1'000'000); }
+uint32_t now_ms() { return static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000); }
 
 // True for the one thread whose round it is.
 bool claim_round(uint32_t now) {

@@ -255,15 +255,32 @@ void KmemCache::count_out(uint32_t count) {
   if (out > stat_get(stats_->peak_active_objects)) stat_set(stats_->peak_active_objects, out);
 }
 
+// More objects came back than were taken: says which one, if it is found twice.
+void KmemCache::double_free(const Slab* slab, const SlabWord& word, const Chain& chain) const {
+  stat_add(g_heap_stats->errors_double_free, 1);
+  const FreeObject* back = word.head == 0 ? nullptr : object_at(slab, object_size_, word.head - 1U);
+  for (uint32_t i = 0; i < word.count && back != nullptr; ++i, back = back->next) {
+    const FreeObject* object = chain.head;
+    for (uint32_t k = 0; k < chain.count && object != nullptr; ++k, object = object->next) {
+      if (object == back) panic("double free of", object, "it is free already");
+    }
+  }
+  const FreeObject* object = chain.head;
+  for (uint32_t i = 0; i < chain.count && object != nullptr; ++i, object = object->next) {
+    const FreeObject* other = object->next;
+    for (uint32_t k = i + 1; k < chain.count && other != nullptr; ++k, other = other->next) {
+      if (object == other) panic("double free of", object, "it is free already");
+    }
+  }
+  panic("double free of an object near", chain.head, "more came back to its slab than were taken");
+}
+
 void KmemCache::put(Slab* slab, Chain chain) {
   const uint32_t head_index = index_of(slab, chain.head);
   SlabWord word = slab->load();
   SlabWord wanted;
   do {
-    if (SC_UNLIKELY(chain.count > word.out())) {
-      stat_add(g_heap_stats->errors_double_free, 1);
-      panic("double free of", chain.head, "more objects came back to its slab than were taken");
-    }
+    if (SC_UNLIKELY(chain.count > word.out())) double_free(slab, word, chain);
     chain.tail->next = word.head == 0 ? nullptr : object_at(slab, object_size_, word.head - 1U);
     wanted = word;
     wanted.head = static_cast<uint16_t>(head_index + 1);

@@ -82,6 +82,8 @@ class KmemCache {
  private:
   Slab* grow();
   void list_slab(Slab* slab);
+  [[noreturn]] SC_COLD void double_free(const Slab* slab, const SlabWord& word,
+                                       const Chain& chain) const;
   void slab_emptied(Slab* slab);
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void release_slab(Slab* slab);

@@ -32,15 +32,15 @@ class SizeClass {
 
   // The id that serves `size` bytes; size <= kSmallMax. Size 0 is served as 1.
   static SC_INLINE unsigned id_of(size_t size) {
-    if (SC_LIKELY(size <= Config::kFineMax)) return static_cast<unsigned>(fine_offset(size) / 16);
+    if (SC_LIKELY(size <= Config::kFineMax)) {
+      return static_cast<unsigned>(fine_offset(size == 0 ? 1 : size) / 16);
+    }
     return kCoarseIds[(size - 1) / kCoarseStep];
   }
 
-  // For size <= kFineMax: the byte offset of its 16-byte bin, which is its size rounded up.
-  // (size == 0) adds one, so that malloc(0) is malloc(1) without a branch.
-  static SC_INLINE size_t fine_offset(size_t size) {
-    return (size + 15 + static_cast<size_t>(size == 0)) & ~size_t{15};
-  }
+  // For size <= kFineMax: the byte offset of its 16-byte bin, which is its size rounded up. Size 0 gets
+  // bin 0, which never has a list: the slow path serves it as size 1.
+  static SC_INLINE size_t fine_offset(size_t size) { return (size + 15) & ~size_t{15}; }
 
   // The id of the smallest class of at least `size` bytes whose objects are all aligned to
   // `alignment` (a power of two, at most kChunk); 0 if there is none.
@@ -53,22 +53,14 @@ class SizeClass {
     return 0;
   }
 
-  // Bytes of one slab of objects of `size` bytes: a multiple of kChunk with room for
-  // kSlabMinObjects and, if it can be had within kSlabMaxBytes, under 2 % left over at the end.
+  // Bytes of one slab of objects of `size` bytes. What is left over at its end is mostly whole pages,
+  // which nobody touches.
   static constexpr size_t slab_bytes(size_t size) {
-    if (size <= 4096) return Config::kSlabBytes;  // what is left over is under a page or so
-    size_t best = 0;
-    size_t best_waste = SIZE_MAX;
-    for (size_t bytes = align_up(size * Config::kSlabMinObjects, Config::kChunk);
-         bytes <= Config::kSlabMaxBytes; bytes += Config::kChunk) {
-      const size_t waste = (bytes % size) * 1000 / bytes;
-      if (waste < 20) return bytes;
-      if (waste < best_waste) {
-        best = bytes;
-        best_waste = waste;
-      }
-    }
-    return best;
+    const size_t objects =
+        size <= Config::kFineMax ? Config::kSlabFineObjects : Config::kSlabCoarseObjects;
+    size_t bytes = Config::kSlabLeastBytes;
+    while (bytes < size * objects && bytes < Config::kSlabMostBytes) bytes *= 2;
+    return bytes;
   }
 
  private:

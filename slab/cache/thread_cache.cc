@@ -28,7 +28,8 @@ void ThreadCache::need_bin(unsigned id) {
   CounterPair* counters = counters_of(b);
   (void)g_hooks.counters_needed(counters);
   const size_t size = g_caches.plain(id)->object_size();
-  s.cap = objects_within(id, Config::kBinFirstBytes, Config::kBinFirstObjects);
+  s.cap = Config::kBinMinObjects;
+  s.missed_at = operations(id) - Config::kBinBusy;  // the first miss says nothing yet
   const uint64_t allocs = counted(counters->allocs);
   s.bias = allocs - counted(counters->frees);
   const uint64_t distance =
@@ -50,7 +51,7 @@ void ThreadCache::rearm(unsigned id) {
     have = length(id);
   }
   uint64_t room = have < s.cap ? s.cap - have : 0;
-  if (distance != 0) room += objects_within(id, Config::kBinSlackBytes, Config::kBinSlackObjects);
+  room += s.slack;
   if (have + room > distance) room = distance > have ? distance - have : 0;
   b->trip = counted(counters->frees) + room;
 }
@@ -93,7 +94,7 @@ void ThreadCache::missed(unsigned id) {
   const uint32_t now = operations(id);
   if (now - s.missed_at < Config::kBinBusy) {
     const uint32_t most = objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects);
-    s.cap = s.cap * 2 < most ? s.cap * 2 : most;
+    s.cap = static_cast<uint16_t>(s.cap * 2U < most ? s.cap * 2U : most);
   }
   s.missed_at = now;
 }
@@ -251,6 +252,17 @@ void ThreadCache::count_large_free() {
 
 // ---- from the list to the slabs ----------------------------------------------------------------
 
+// An object that is on the thread's list is free already. The fast path looks at the first one alone.
+void ThreadCache::check_not_listed(unsigned id, const FreeObject* object) {
+  uint32_t looked_at = 0;
+  for (const FreeObject* listed = bin(id)->head; listed != nullptr && looked_at < kListedLookedAt;
+       listed = listed->next, ++looked_at) {
+    if (SC_LIKELY(listed != object)) continue;
+    stat_add(g_heap_stats->errors_double_free, 1);
+    panic("double free of", object, "it is free already");
+  }
+}
+
 void ThreadCache::free_slow(unsigned id, void* object) {
   visit();
   inside_ = true;
@@ -260,6 +272,7 @@ void ThreadCache::free_slow(unsigned id, void* object) {
   CounterPair* counters = counters_of(b);
   auto* free_object = static_cast<FreeObject*>(object);
   if (b->head == nullptr) s.bias = counted(counters->allocs) - counted(counters->frees);
+  check_not_listed(id, free_object);
   const uint64_t have = length(id);
   free_object->next = b->head;
   b->head = free_object;
@@ -267,6 +280,10 @@ void ThreadCache::free_slow(unsigned id, void* object) {
   if (have + 1 > s.cap) {
     flush_list(id, static_cast<uint32_t>(have + 1 - s.cap / 2));
     missed(id);
+    s.slack = 0;
+  } else {
+    const uint32_t most = objects_within(id, Config::kBinSlackBytes, Config::kBinSlackObjects);
+    s.slack = static_cast<uint16_t>(s.slack * 2U + 4 < most ? s.slack * 2U + 4 : most);
   }
   rearm(id);
   if (s.reserve_count > Config::kBinMaxObjects) flush_reserve(id);
@@ -379,7 +396,8 @@ void ThreadCache::flush_idle() {
     const uint32_t now = operations(id);
     if (now == s.scanned_at) {
       flush_bin(id);
-      s.cap = objects_within(id, Config::kBinFirstBytes, Config::kBinFirstObjects);
+      s.cap = Config::kBinMinObjects;
+      s.slack = 0;
     }
     s.scanned_at = now;
   }

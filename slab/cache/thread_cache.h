@@ -70,7 +70,8 @@ SC_INLINE void* pop_fast(Bin* bin) {
   return object;
 }
 
-// Pushes `object` if its id's list has room; false: the slow path must look at it.
+// Pushes `object` if its id's list has room and it is not there already, as the one freed last; false:
+// the slow path must look at it.
 SC_INLINE bool push_fast(void* object) {
   const size_t index = g_page_map.index_of(object);
   if (SC_UNLIKELY(index >= g_page_map.chunk_limit())) return false;
@@ -78,9 +79,11 @@ SC_INLINE bool push_fast(void* object) {
   CounterPair* counters = counters_of(bin);
   const uint64_t frees = counted(counters->frees);
   if (SC_UNLIKELY(frees >= bin->trip)) return false;
-  count_to(counters->frees, frees + 1);
   auto* free_object = static_cast<FreeObject*>(object);
-  free_object->next = bin->head;
+  FreeObject* head = bin->head;
+  if (SC_UNLIKELY(head == free_object)) return false;
+  count_to(counters->frees, frees + 1);
+  free_object->next = head;
   bin->head = free_object;
   return true;
 }
@@ -89,7 +92,8 @@ SC_INLINE bool push_fast(void* object) {
 struct BinSlow {
   FreeObject* reserve;      // free objects beside the list, of any slab
   uint32_t reserve_count;
-  uint32_t cap;             // objects the list may hold; 0: the bin was never used
+  uint16_t cap;             // objects the list may hold; 0: the bin was never used
+  uint16_t slack;           // frees it may take beyond that before the next visit
   Slab* current;            // CURRENT for this thread, or nullptr
   uint64_t bias;
   uint64_t sample_at;       // the value of `allocs` at which an allocation is tracked
@@ -141,6 +145,7 @@ class ThreadCache {
   friend class ThreadRegistry;
 
   static constexpr unsigned kOpenChains = 8;
+  static constexpr uint32_t kListedLookedAt = 16;  // objects that a free on the slow path compares
   static constexpr uint32_t kTrackedBatch = 4;  // carved at once: few, for their pages' sake
 
   Bin* bin(unsigned id) { return bin_at(bins(), id * sizeof(Bin)); }
@@ -156,6 +161,7 @@ class ThreadCache {
   void move_from_reserve(unsigned id, uint32_t wanted);
   void* allocate_tracked(unsigned id, size_t requested);
   FreeObject* take_tracked(unsigned id, Slab** slab);
+  void check_not_listed(unsigned id, const FreeObject* object);
   void flush_list(unsigned id, uint32_t count);
   void flush_reserve(unsigned id);
   uint64_t give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit);

@@ -3,6 +3,7 @@
 #include "slab/cache/thread_registry.h"
 
 #include "slab/base/bits.h"
+#include "slab/base/clock.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/large.h"
@@ -23,7 +24,7 @@ constinit thread_local char* t_own_bins SC_TLS = nullptr;  // t_bins, while own 
 
 // Which of a thread's own allocations is sampled first must differ between threads and runs.
 uint64_t seed_for(const ThreadCache* cache) {
-  uint64_t seed = reinterpret_cast<uintptr_t>(cache) ^ (sys::monotonic_ns() << 20) ^
+  uint64_t seed = reinterpret_cast<uintptr_t>(cache) ^ (monotonic_ns() << 20) ^
                   static_cast<uint64_t>(sys::pid());
   seed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9;  // splitmix64's mixer
   seed = (seed ^ (seed >> 27)) * 0x94d049bb133111eb;

@@ -3,6 +3,7 @@
 #include "slab/pages/page_heap.h"
 
 #include "slab/base/bits.h"
+#include "slab/base/clock.h"
 #include "slab/base/due.h"
 #include "slab/base/panic.h"
 #include "slab/base/stats.h"
@@ -19,7 +20,7 @@ constexpr size_t bytes_of(size_t chunks) { return chunks << Config::kChunkShift;
 constexpr uintptr_t kWindowFloor = uintptr_t{0x1000} << 32;  // 16 TiB
 uintptr_t window_hint() {
   int here = 0;
-  const uint64_t entropy = (reinterpret_cast<uintptr_t>(&here) >> 12) ^ (sys::monotonic_ns() >> 4);
+  const uint64_t entropy = (reinterpret_cast<uintptr_t>(&here) >> 12) ^ (monotonic_ns() >> 4);
   return kWindowFloor + ((entropy & 0x3fff) << 32);
 }
 

@@ -7,7 +7,7 @@
 #include <thread>
 #include <unordered_map>
 
-#include "diag/clock.h"
+#include "slab/base/clock.h"
 #include "tests/diag/scope_fixture.h"
 
 namespace slabscope::diag {

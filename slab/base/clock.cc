@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "diag/clock.h"
+#include "slab/base/clock.h"
 
 #include <elf.h>
 #include <link.h>
@@ -13,7 +13,7 @@
 
 #include "slab/base/sys.h"
 
-namespace slabscope::diag {
+namespace slabscope {
 namespace {
 
 using ClockFunction = int (*)(clockid_t, timespec*);
@@ -75,12 +75,21 @@ void clock_init() {
     g_clock.store(find_clock(image), std::memory_order_relaxed);
 }
 
-uint64_t coarse_monotonic_ns() {
+namespace {
+
+uint64_t clock_ns(clockid_t id) {
   const ClockFunction clock = g_clock.load(std::memory_order_relaxed);
-  timespec now;
-  if (clock == nullptr || clock(CLOCK_MONOTONIC_COARSE, &now) != 0)
-    return sys::coarse_ns();
+  timespec now{};
+  if (clock == nullptr || clock(id, &now) != 0) {
+    if (sys::failed(sys::raw(SYS_clock_gettime, id, sys::arg(&now)))) return 0;
+  }
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
-}  // namespace slabscope::diag
+}  // namespace
+
+uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t coarse_monotonic_ns() { return clock_ns(CLOCK_MONOTONIC_COARSE); }
+uint64_t realtime_ns() { return clock_ns(CLOCK_REALTIME); }
+
+}  // namespace slabscope
