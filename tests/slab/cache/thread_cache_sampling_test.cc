@@ -154,11 +154,11 @@ void churn(Sampler* sampler, Order order, size_t size, int count, uint64_t seed)
 TEST_F(SamplingTest, ExactlyEachNthAllocationIsTrackedWhateverIsFreed) {
   in_fresh_slot([] {
     Sampler sampler;
-    for (const uint64_t distance : {1, 2, 3, 7, 100, 1000}) {
+    for (const uint64_t distance : {1UL, 2UL, 3UL, 7UL, 100UL, 1000UL}) {
       g_watch->distance = distance;
       for (const Order order : {Order::kLifo, Order::kFifo, Order::kBatches, Order::kRandom}) {
         const int count = distance > 10 ? 4000 : 1200;
-        for (const size_t size : {16, 200, 1024, 3000, 32768, 0}) {
+        for (const size_t size : {16UL, 200UL, 1024UL, 3000UL, 32768UL, 0UL}) {
           churn(&sampler, order, size, size > 30000 ? 300 : count, distance);
           ASSERT_EQ(sampler.wrong(), 0U) << sampler.first_wrong() << ", distance " << distance
                                          << ", order " << static_cast<int>(order);

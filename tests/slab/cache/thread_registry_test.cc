@@ -266,7 +266,8 @@ TEST(ThreadRegistry, CountersOfABlockLieWhereItsSlotsCountersDo) {
       if (counters < first || counters >= first + Config::kBlockBytes)
         continue;
       found = true;
-      EXPECT_EQ((counters - first) % Config::kSlotBytes, size_t{Config::kCountersOffset});
+      EXPECT_EQ(static_cast<size_t>(counters - first) % Config::kSlotBytes,
+                size_t{Config::kCountersOffset});
     }
     EXPECT_TRUE(found);
   });
