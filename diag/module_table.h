@@ -48,7 +48,11 @@ class ModuleTable {
   ModuleTable& operator=(const ModuleTable&) = delete;
 
   // Once, after ScopeFile::open(). `file` must outlive the table.
-  void init(ScopeFile& file) { file_ = &file; }
+  void init(ScopeFile& file) {
+    file_ = &file;
+    generation_.store(1, std::memory_order_relaxed);
+    strings_used_ = 1;
+  }
 
   // Records everything that is loaded now. Takes the loader's lock: from a constructor only.
   void add_loaded();
@@ -73,9 +77,9 @@ class ModuleTable {
 
   ScopeFile* file_ = nullptr;
   Mutex mutex_;
-  std::atomic<uint32_t> generation_{1};
+  std::atomic<uint32_t> generation_{0};  // 1 from init() on
   std::atomic<uint32_t> count_{0};
-  uint32_t strings_used_ = 1;  // offset 0 is ""
+  uint32_t strings_used_ = 0;  // 1 from init() on: offset 0 is ""
   // What is compared; start is 0 where another module has taken the place.
   std::array<std::atomic<uintptr_t>, abi::kMaxModules> start_{};
   std::array<std::atomic<uintptr_t>, abi::kMaxModules> end_{};

@@ -28,6 +28,8 @@ uint64_t load_address(abi::ObjectRecord& record) {
 bool ObjectTable::init(ScopeFile& file, StackDepot& depot) {
   file_ = &file;
   depot_ = &depot;
+  begin_ = 1;
+  end_.store(1, std::memory_order_relaxed);
   const uint32_t limit = file.object_limit();
   const size_t bytes = (limit * sizeof(uint32_t) + vm::kOsPage - 1) & ~(vm::kOsPage - 1);
   links_ = static_cast<std::atomic<uint32_t>*>(vm::map(bytes));

@@ -77,8 +77,8 @@ class ObjectTable {
   StackDepot* depot_ = nullptr;
   std::atomic<uint32_t>* links_ = nullptr;  // next free index, by index; private
   uint32_t limit_ = 0;
-  uint32_t begin_ = 1;            // lower indexes are none, or forgotten
-  std::atomic<uint32_t> end_{1};  // one past the highest index ever handed to a shard
+  uint32_t begin_ = 0;            // 1 from init() on; lower indexes are none, or forgotten
+  std::atomic<uint32_t> end_{0};  // from init() on: one past the highest index ever handed to a shard
   std::array<Shard, kShards> shards_{};
 };
 

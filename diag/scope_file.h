@@ -68,7 +68,7 @@ class ScopeFile {
   [[nodiscard]] bool open(const ScopeFileOptions& options);
   bool ready() const { return control_ != nullptr; }
   bool shared() const { return shared_; }
-  const char* failure() const { return failure_; }
+  const char* failure() const { return failure_ != nullptr ? failure_ : "not opened"; }
   const char* path() const { return path_.c_str(); }  // "" unless shared()
 
   abi::Header* header() const { return reinterpret_cast<abi::Header*>(control_); }
@@ -152,10 +152,10 @@ class ScopeFile {
   size_t control_bytes_ = 0;
   size_t depot_bytes_ = 0;
   size_t objects_bytes_ = 0;
-  DirectoryKind kind_ = DirectoryKind::kPrivate;
+  DirectoryKind kind_ = DirectoryKind::kGiven;
   bool shared_ = false;
   bool may_reopen_ = false;  // some open() in this process or an ancestor succeeded
-  const char* failure_ = "not opened";
+  const char* failure_ = nullptr;
   Mutex mutex_;
   std::array<std::atomic<std::byte*>, kThreadBlocks> thread_block_at_{};
   std::byte* fork_copy_ = nullptr;  // fork_prepare()'s copy of one thread slot

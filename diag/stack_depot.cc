@@ -27,10 +27,15 @@ uint32_t load_acquire(uint32_t& word) {
 
 void StackDepot::init(ScopeFile& file) {
   file_ = &file;
+  next_.store(kFirstHandle, std::memory_order_relaxed);
+  // Samples have few distinct stacks: one page of buckets does, where all of them would be touched one
+  // by one.
+  const bool all = file.header()->track_mode == static_cast<uint32_t>(abi::TrackMode::kAll);
+  bucket_mask_ = (all ? abi::kDepotBuckets : kSampledBuckets) - 1;
 }
 
 uint32_t* StackDepot::bucket(uint32_t hash) const {
-  return reinterpret_cast<uint32_t*>(file_->depot()) + (hash & (abi::kDepotBuckets - 1));
+  return reinterpret_cast<uint32_t*>(file_->depot()) + (hash & bucket_mask_);
 }
 
 abi::StackRecord* StackDepot::find(uint32_t handle) const {

@@ -76,6 +76,7 @@ class StackDepot {
  private:
   static constexpr uint32_t kUnit = 8;
   static constexpr uint32_t kFirstHandle = abi::kDepotBuckets * sizeof(uint32_t) / kUnit;
+  static constexpr uint32_t kSampledBuckets = abi::kPageBytes / sizeof(uint32_t);
   static constexpr unsigned kMaxSteps = 4096;  // a chain has 7 records when the depot is full
 
   static constexpr uint32_t record_units(uint32_t frames) {
@@ -88,7 +89,8 @@ class StackDepot {
   void count(uint32_t handle, uint64_t size, uint32_t interval, uint64_t sign);
 
   ScopeFile* file_ = nullptr;
-  std::atomic<uint32_t> next_{kFirstHandle};
+  uint32_t bucket_mask_ = 0;
+  std::atomic<uint32_t> next_{0};  // kFirstHandle from init() on
 };
 
 }  // namespace slabscope::diag

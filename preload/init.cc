@@ -86,13 +86,13 @@ void after_fork_in_child() {
 void read_options() {
   if (g_options_read) return;
   g_options_read = true;
-  if (getauxval(AT_SECURE) == 0) parse_options(find_environment(), g_watch.options);
+  if (getauxval(AT_SECURE) == 0) parse_options(find_environment(), g_options);
 }
 
 __attribute__((constructor)) void start() {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   read_options();
-  const Options& options = g_watch.options;
+  const Options& options = g_options;
   if (!options.track_named || options.track == abi::TrackMode::kOff) return;
   const OwnScope own;  // what loading a library for us leaves behind is not the program's
   if (!g_watch.file.ready()) return;
@@ -107,7 +107,7 @@ diag::CacheRemainder remainder_of(uint32_t id, void*) {
 }
 
 bool report_wanted() {
-  const char* report = g_watch.options.report;
+  const char* report = g_options.report;
   return __builtin_strcmp(report, "off") != 0 && __builtin_strcmp(report, "auto") != 0;
 }
 
@@ -117,7 +117,7 @@ __attribute__((destructor)) void end() {
   watch_refresh();
   (void)watch_remaining();
   if (report_wanted()) {
-    const int fd = diag::open_report(g_watch.options.report);
+    const int fd = diag::open_report(g_options.report);
     if (fd >= 0) {
       (void)diag::write_exit_report(fd, g_watch.file, g_watch.depot, Config::kLargeId + 1,
                                     remainder_of, nullptr);
@@ -132,7 +132,7 @@ __attribute__((destructor)) void end() {
 // Called by slab/ under the thread registry's lock, before the first allocation is served.
 void slab_boot(Hooks& hooks) {
   read_options();
-  set_decay_ms(g_watch.options.decay_ms);
+  set_decay_ms(g_options.decay_ms);
   watch_open();
   watch_install(hooks);
   hooks.thread_started = thread_started;

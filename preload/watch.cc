@@ -104,26 +104,26 @@ bool counters_needed(CounterPair* pair) { return g_watch.file.ensure(pair, sizeo
 // ---- which allocations are tracked ---------------------------------------------------------------
 
 uint64_t sample_distance(uint64_t* rng, size_t object_size) {
-  switch (g_watch.options.track) {
+  switch (g_options.track) {
     case abi::TrackMode::kOff: return kNever;
     case abi::TrackMode::kAll: return 0;
     case abi::TrackMode::kSampled: break;
   }
   // Objects until a Poisson process over bytes hits one: geometric with P = 1 - exp(-size/interval),
   // which is what the floor of an exponential with that mean is.
-  const double mean = static_cast<double>(g_watch.options.sample_interval) /
+  const double mean = static_cast<double>(g_options.sample_interval) /
                       static_cast<double>(object_size);
   const double u = static_cast<double>((diag::next_random(*rng) >> 11) + 1) * 0x1p-53;
   return 1 + static_cast<uint64_t>(diag::negative_log(u) * mean);
 }
 
 uint64_t sample_bytes(uint64_t* rng) {
-  switch (g_watch.options.track) {
+  switch (g_options.track) {
     case abi::TrackMode::kOff: return kNever;
     case abi::TrackMode::kAll: return 0;
     case abi::TrackMode::kSampled: break;
   }
-  return diag::next_gap(*rng, g_watch.options.sample_interval);
+  return diag::next_gap(*rng, g_options.sample_interval);
 }
 
 // Frames between the program and capture(): the hook, the slow path, malloc or operator new. The tools
@@ -148,10 +148,10 @@ uint32_t track(const void* object, size_t requested, size_t object_size, unsigne
                uint32_t stack) {
   stat_add(g_watch.file.counters().sampled_allocations, 1);
   uint32_t interval = 1;
-  if (g_watch.options.track != abi::TrackMode::kAll) {
+  if (g_options.track != abi::TrackMode::kAll) {
     // Objects are drawn by the size of their class; readers weigh them by the size that was asked
     // for. Scaling the interval alike keeps the probability that they compute the true one.
-    const double scaled = static_cast<double>(g_watch.options.sample_interval) *
+    const double scaled = static_cast<double>(g_options.sample_interval) *
                           static_cast<double>(requested == 0 ? 1 : requested) /
                           static_cast<double>(object_size);
     interval = scaled < 2 ? 2 : static_cast<uint32_t>(scaled);
@@ -188,11 +188,12 @@ bool tick(uint32_t now_ms) {
 
 }  // namespace
 
+constinit Options g_options;
 constinit Watch g_watch;
 
 void watch_open() {
   clock_init();
-  const Options& options = g_watch.options;
+  const Options& options = g_options;
   g_watch.boot_ns = monotonic_ns();
   const bool shared = g_watch.file.open({.directory = options.dir,
                                          .xdg_runtime_dir = options.xdg_runtime_dir,

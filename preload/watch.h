@@ -20,7 +20,6 @@
 namespace slabscope {
 
 struct Watch {
-  Options options;
   diag::ScopeFile file;
   diag::ModuleTable modules;
   diag::StackDepot depot;
@@ -28,7 +27,8 @@ struct Watch {
   uint64_t boot_ns = 0;
 };
 
-extern constinit Watch g_watch;
+extern constinit Options g_options;
+extern constinit Watch g_watch;  // all zero at first: it costs no page until it is used
 
 // Opens the scope file and points the allocator's statistics into it.
 void watch_open();

@@ -180,8 +180,8 @@ static_assert(sizeof(ModuleRecord) == 80);
 // ---- stack depot ----------------------------------------------------------------------------
 
 // A stack's handle is its record's offset in the depot section, in units of 8 bytes. Handle 0 is
-// "no stack". buckets[hash & (kDepotBuckets - 1)] holds the handle of the newest record; `next`
-// chains to older ones.
+// "no stack". buckets[hash & mask] holds the handle of the newest record, where the mask (below
+// kDepotBuckets) is the writer's own; `next` chains to older ones. Readers walk the records in order.
 struct StackRecord {
   uint32_t next;
   uint32_t hash;

@@ -56,13 +56,13 @@ struct Config {
   static constexpr unsigned kMaxBlocks = 512;
   // How long a thread's list of one cache may get before half of it goes back. It starts at
   // kBinMinObjects, and doubles when the slow path is reached again within kBinBusy operations.
-  static constexpr size_t kBinMaxBytes = 16 << 10;
+  static constexpr size_t kBinMaxBytes = 8 << 10;
   static constexpr uint32_t kBinMaxObjects = 128;
   static constexpr uint32_t kBinMinObjects = 2;
-  static constexpr uint32_t kBinBusy = 48;
+  static constexpr uint32_t kBinBusy = 24;
   // How far a list may grow past that between two visits, so that a malloc/free loop on a short list
   // visits seldom. Earned by visits that find the list short, lost by one that finds it too long.
-  static constexpr size_t kBinSlackBytes = 16 << 10;
+  static constexpr size_t kBinSlackBytes = 8 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
   static constexpr uint32_t kVisitsPerTick = 64;   // slow-path visits between two looks at the clock
 

@@ -35,6 +35,7 @@ void ThreadCache::need_bin(unsigned id) {
   const uint64_t distance =
       id == Config::kOwnId ? kNever : g_hooks.sample_distance(&rng_, size);
   s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
+  s.tracked_batch = distance == 0 ? kTrackedBatch : 1;
 }
 
 // Sets trip so that list and frees to come stay within the cap (and its slack) and the next sample's
@@ -134,7 +135,7 @@ void ThreadCache::move_from_reserve(unsigned id, uint32_t wanted) {
   }
   bin(id)->head = s.reserve;
   s.reserve = last->next;
-  s.reserve_count -= moved;
+  s.reserve_count = static_cast<uint16_t>(s.reserve_count - moved);
   last->next = nullptr;
   s.bias += moved;
 }
@@ -178,8 +179,8 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
   KmemCache* cache = g_caches.tracked(id);
   while (s.tracked_reserve == nullptr) {
     if (s.tracked_current != nullptr) {
-      Chain chain = cache->take_returned(s.tracked_current, kTrackedBatch);
-      if (chain.count == 0) chain = cache->carve(s.tracked_current, kTrackedBatch);
+      Chain chain = cache->take_returned(s.tracked_current, s.tracked_batch);
+      if (chain.count == 0) chain = cache->carve(s.tracked_current, s.tracked_batch);
       if (chain.count > 0) {
         s.tracked_reserve = chain.head;
         break;

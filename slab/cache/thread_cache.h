@@ -91,7 +91,8 @@ SC_INLINE bool push_fast(void* object) {
 // What the slow paths keep of a thread and cache.
 struct BinSlow {
   FreeObject* reserve;      // free objects beside the list, of any slab
-  uint32_t reserve_count;
+  uint16_t reserve_count;
+  uint16_t tracked_batch;   // how many tracked objects are taken from a slab at once
   uint16_t cap;             // objects the list may hold; 0: the bin was never used
   uint16_t slack;           // frees it may take beyond that before the next visit
   Slab* current;            // CURRENT for this thread, or nullptr
@@ -146,7 +147,7 @@ class ThreadCache {
 
   static constexpr unsigned kOpenChains = 8;
   static constexpr uint32_t kListedLookedAt = 16;  // objects that a free on the slow path compares
-  static constexpr uint32_t kTrackedBatch = 4;  // carved at once: few, for their pages' sake
+  static constexpr uint16_t kTrackedBatch = 8;  // if all are tracked; samples are taken one by one
 
   Bin* bin(unsigned id) { return bin_at(bins(), id * sizeof(Bin)); }
   BinSlow& slow(unsigned id) { return slow_[id]; }
