@@ -27,6 +27,18 @@ TEST(HeapDeathTest, ALargeBlockFreedTwicePanics) {
       kDoubleFree);
 }
 
+TEST(HeapDeathTest, ASmallObjectFreedTwiceInARowPanics) {
+  for (const size_t size : {16UL, 1000UL, 5000UL, 32768UL}) {
+    EXPECT_DEATH(
+        {
+          void* object = allocate(size);
+          deallocate(object);
+          deallocate(object);
+        },
+        kDoubleFree);
+  }
+}
+
 TEST(HeapDeathTest, AMappingFreedTwicePanics) {
   EXPECT_DEATH(
       {
