@@ -34,15 +34,16 @@ struct Config {
   static constexpr size_t kWindow = size_t{1} << 40;  // address range the map covers: 128 MiB of map
   static constexpr size_t kSmallWindow = size_t{4} << 30;  // under an address-space limit: 512 KiB
   static constexpr size_t kHugeMin = 32 << 20;  // from here on, a mapping of its own
+  static constexpr size_t kMoveMin = 256 << 10;  // realloc moves the pages of runs from here on
   static constexpr size_t kMaxRequest = PTRDIFF_MAX;
 
   // ---- slabs -------------------------------------------------------------------------------------
-  // Powers of two, so that a run which one class gave up fits the next: at least 32 objects up to 1 KiB
-  // (16 KiB is what a thread that allocates a little of everything takes a class), at least 8 above.
+  // Powers of two, so that a run which one class gave up fits the next: at least 16 objects up to 1 KiB
+  // (16 KiB is what a thread that allocates a little of everything takes a class), at least 4 above.
   static constexpr size_t kSlabLeastBytes = 16 << 10;
-  static constexpr size_t kSlabFineObjects = 32;
-  static constexpr size_t kSlabCoarseObjects = 8;
-  static constexpr size_t kSlabMostBytes = 256 << 10;
+  static constexpr size_t kSlabFineObjects = 16;
+  static constexpr size_t kSlabCoarseObjects = 4;
+  static constexpr size_t kSlabMostBytes = 128 << 10;
   static constexpr size_t kOwnObjectBytes = 4 << 10;  // of kOwnId: a few dozen objects in all
 
   // ---- thread caches -----------------------------------------------------------------------------
@@ -64,11 +65,13 @@ struct Config {
   // visits seldom. Earned by visits that find the list short, lost by one that finds it too long.
   static constexpr size_t kBinSlackBytes = 8 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
+  // Caches of ended threads that wait, lists and all, for the next thread to take them.
+  static constexpr unsigned kWarmCaches = 16;
   static constexpr uint32_t kVisitsPerTick = 64;   // slow-path visits between two looks at the clock
 
   // ---- giving memory back ------------------------------------------------------------------------
   static constexpr uint32_t kDecayMs = 1000;           // default of SLABSCOPE_DECAY_MS
-  static constexpr size_t kDirtyFloor = 8 << 20;      // free dirty bytes never bounded below this
+  static constexpr size_t kDirtyFloor = 4 << 20;      // free dirty bytes never bounded below this
   static constexpr unsigned kDirtyFraction = 4;        // ... nor below 1/4 of what is in use
   static constexpr unsigned kHugeCacheEntries = 16;
   static constexpr size_t kHugeCacheBytes = 256 << 20;

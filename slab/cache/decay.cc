@@ -8,6 +8,7 @@
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/large.h"
+#include "slab/cache/thread_registry.h"
 #include "slab/pages/page_heap.h"
 
 namespace slabscope {
@@ -42,6 +43,7 @@ uint32_t decay_tick() {
   if (__atomic_add_fetch(&g_rounds, 1, __ATOMIC_RELAXED) % kRoundsPerDecay == 0) {
     g_caches.shrink_all();
   }
+  g_threads.flush_ended(now, g_decay_ms);
   large_decay(now, g_decay_ms);
   g_page_heap.purge(now, g_decay_ms);
   return now;
@@ -50,6 +52,7 @@ uint32_t decay_tick() {
 uint64_t decay_everything() {
   const uint32_t now = now_ms();
   g_page_heap.set_now(now);
+  g_threads.flush_ended(now, 0);
   g_caches.shrink_all();
   return large_decay(now, 0) + g_page_heap.purge(now, 0);
 }

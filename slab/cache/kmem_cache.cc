@@ -34,18 +34,29 @@ Slab* KmemCache::acquire() {
   {
     MutexLock lock(mutex_);
     slab = partial_.front();
-    if (slab != nullptr) {
-      unlist_locked(slab);
-      // Still PARTIAL, but unlisted: a thread that empties it now leaves it alone.
-      SlabWord word = slab->load();
-      SlabWord wanted;
-      do {
-        wanted = word;
-        wanted.state = SlabState::kCurrent;
-      } while (!slab->replace(word, wanted));
-    }
+    if (slab != nullptr) take_from_list_locked(slab);
   }
   return slab != nullptr ? slab : grow();
+}
+
+Slab* KmemCache::acquire_used() {
+  if (stat_get(stats_->slabs_partial) == 0) return nullptr;
+  MutexLock lock(mutex_);
+  Slab* slab = partial_.front();  // those without returned objects are at the back
+  if (slab == nullptr || slab->load().count == 0) return nullptr;
+  take_from_list_locked(slab);
+  return slab;
+}
+
+void KmemCache::take_from_list_locked(Slab* slab) {
+  unlist_locked(slab);
+  // Still PARTIAL, but unlisted: a thread that empties it now leaves it alone.
+  SlabWord word = slab->load();
+  SlabWord wanted;
+  do {
+    wanted = word;
+    wanted.state = SlabState::kCurrent;
+  } while (!slab->replace(word, wanted));
 }
 
 Slab* KmemCache::grow() {
@@ -72,6 +83,7 @@ Slab* KmemCache::grow() {
     chunk->kind.store(ChunkKind::kSlab, std::memory_order_release);
   }
   g_page_map.set_ids(first, slab_chunks_, tracked_ ? 0 : id_);
+  if (zeroed) g_page_heap.balance();
   stat_add(stats_->slabs, 1);
   stat_add(stats_->slabs_grown, 1);
   stat_add(g_heap_stats->mapped_slab_bytes, slab_bytes());
@@ -131,16 +143,17 @@ void KmemCache::set_counted_empty_locked(Slab* slab, bool counted) {
 void KmemCache::list_slab(Slab* slab) {
   {
     MutexLock lock(mutex_);
-    const bool empty = is_empty(slab->load());
+    const SlabWord word = slab->load();
+    const bool empty = is_empty(word);
     if (!empty || partial_count_ == 0) {
       slab->listed = true;
-      // Empty slabs go last: the others are used up first.
-      if (empty) {
+      // What was used and came back is used first, what was never touched last.
+      if (word.count == 0) {
         partial_.push_back(slab);
-        set_counted_empty_locked(slab, true);
       } else {
         partial_.push_front(slab);
       }
+      set_counted_empty_locked(slab, empty);
       ++partial_count_;
       stat_add(stats_->slabs_partial, 1);
       return;

@@ -51,6 +51,9 @@ class KmemCache {
 
   // A slab with objects to give, now CURRENT and the caller's; nullptr without memory.
   [[nodiscard]] Slab* acquire();
+  // The same, but only a slab to which objects came back, so that memory which was used is used again
+  // before more is touched; nullptr if there is none. Costs one load when the list is empty.
+  [[nodiscard]] Slab* acquire_used();
   // The caller is done with its CURRENT slab.
   void leave(Slab* slab);
 
@@ -86,6 +89,7 @@ class KmemCache {
                                        const Chain& chain) const;
   void slab_emptied(Slab* slab);
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
+  void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);
   void release_slab(Slab* slab);
   uint32_t* new_record_table();
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;

@@ -73,10 +73,33 @@ LargeBlock run_allocate(size_t bytes, size_t alignment) {
   return {g_page_map.address_of(first), zeroed};
 }
 
-void run_release(size_t first, size_t count) {
+void run_release(size_t first, size_t count,
+                 PageHeap::Contents contents = PageHeap::Contents::kData) {
   g_page_map.set_ids(first, 1, 0);
   count_dead(bytes_of(count));
-  g_page_heap.release(first, count);
+  g_page_heap.release(first, count, contents);
+}
+
+// A run's pages change places, which spares the copy and the page faults. Each such run is a mapping of
+// its own for the kernel from then on, so that small ones are better copied.
+void* run_move(void* block, const Chunk* chunk, size_t bytes) {
+  const size_t have = bytes_of(chunk->length);
+  if (have < Config::kMoveMin || bytes >= Config::kHugeMin) return nullptr;
+  const LargeBlock fresh = run_allocate(bytes, Config::kChunk);
+  if (fresh.address == nullptr) return nullptr;
+  const size_t fresh_first = g_page_map.index_of(fresh.address);
+  Chunk* fresh_chunk = g_page_map.chunk(fresh_first);
+  if (!vm::move_pages(block, fresh.address, have)) {
+    fresh_chunk->kind.store(ChunkKind::kNone, std::memory_order_release);
+    run_release(fresh_first, fresh_chunk->length);
+    return nullptr;
+  }
+  fresh_chunk->record = chunk->record;
+  const size_t first = g_page_map.index_of(block);
+  const size_t count = chunk->length;
+  g_page_map.chunk(first)->kind.store(ChunkKind::kNone, std::memory_order_release);
+  run_release(first, count, PageHeap::Contents::kZeroes);
+  return fresh.address;
 }
 
 void* run_resize(void* block, Chunk* chunk, size_t bytes) {
@@ -90,9 +113,8 @@ void* run_resize(void* block, Chunk* chunk, size_t bytes) {
     g_page_heap.release(first + wanted, have - wanted);
     return block;
   }
-  bool zeroed = false;
-  if (bytes >= Config::kHugeMin || !g_page_heap.extend(first, have, wanted, &zeroed)) {
-    return nullptr;
+  if (bytes >= Config::kHugeMin || !g_page_heap.extend(first, have, wanted)) {
+    return run_move(block, chunk, bytes);
   }
   chunk->length = static_cast<uint32_t>(wanted);
   count_live(bytes_of(wanted - have));

@@ -112,7 +112,15 @@ void ThreadCache::refill(unsigned id, uint32_t wanted) {
   for (;;) {
     if (s.current != nullptr) {
       Chain chain = cache->take_returned(s.current, wanted);
-      if (chain.count == 0) chain = cache->carve(s.current, wanted);
+      if (chain.count == 0) {
+        Slab* used = cache->acquire_used();
+        if (used != nullptr) {
+          leave_current(cache, s.current);
+          s.current = used;
+          continue;
+        }
+        chain = cache->carve(s.current, wanted);
+      }
       if (chain.count > 0) {
         bin(id)->head = chain.head;
         s.bias += chain.count;
@@ -193,6 +201,8 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
   FreeObject* object = s.tracked_reserve;
   s.tracked_reserve = object->next;
   *slab = s.tracked_current;  // the reserve is emptied before another slab becomes current
+  // Samples are few: all threads take them from one slab, and touch one page instead of one each.
+  if (s.tracked_batch == 1) leave_current(cache, s.tracked_current);
   return object;
 }
 

@@ -178,6 +178,8 @@ class ThreadCache {
   uint32_t number_;    // of the slot
   uint32_t visits_;    // since the last look at the clock
   uint32_t last_scan_ms_;
+  uint32_t ended_ms_;  // when its thread ended
+  bool warm_;          // without a thread, with lists
   bool opened_;        // the slot's counters may be written
   bool busy_;
   bool inside_;        // a slow path is at work: after a fork the lists may be in between

@@ -4,6 +4,7 @@
 
 #include "slab/base/bits.h"
 #include "slab/base/clock.h"
+#include "slab/base/due.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/large.h"
@@ -117,6 +118,8 @@ ThreadCache* ThreadRegistry::start_slow() {
     cache = free_;
     if (cache != nullptr) {
       free_ = cache->next_free_;
+      if (cache->warm_) --warm_;
+      cache->warm_ = false;
     } else {
       const unsigned number = slots_ == 0 ? 1 : slots_;  // slot 0 is the orphans'
       cache = slot_locked(number);
@@ -144,13 +147,30 @@ void ThreadRegistry::end() {
   if (cache == nullptr) return;
   t_bins = g_no_bins;
   t_life = ThreadLife::kEnded;
-  cache->flush_all();
-  stat_add(g_heap_stats->thread_caches_reclaimed, 1);
+  const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
   MutexLock lock(mutex_);
   cache->opened_ = false;
+  cache->ended_ms_ = now_ms;
+  cache->warm_ = true;
+  if (++warm_ > Config::kWarmCaches) reclaim_locked(cache);
   g_hooks.slot_closed(cache->bins() + Config::kBlockBytes);
   cache->next_free_ = free_;
   free_ = cache;
+}
+
+void ThreadRegistry::reclaim_locked(ThreadCache* cache) {
+  cache->flush_all();
+  cache->warm_ = false;
+  --warm_;
+  stat_add(g_heap_stats->thread_caches_reclaimed, 1);
+}
+
+void ThreadRegistry::flush_ended(uint32_t now_ms, uint32_t decay_ms) {
+  MutexLock lock(mutex_);
+  if (warm_ == 0) return;
+  for (ThreadCache* cache = free_; cache != nullptr; cache = cache->next_free_) {
+    if (cache->warm_ && is_due(now_ms, cache->ended_ms_, decay_ms)) reclaim_locked(cache);
+  }
 }
 
 ThreadCache* ThreadRegistry::lock_orphans() {
@@ -199,6 +219,7 @@ void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
   orphan_mutex_.reset_after_fork();
   const ThreadCache* mine = ThreadCache::current();
   free_ = nullptr;
+  warm_ = 0;
   for (unsigned number = slots_; number-- > 1;) {
     ThreadCache* cache = cache_of(number);
     if (cache == mine) continue;
@@ -210,6 +231,8 @@ void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
     }
     cache->busy_ = false;
     cache->opened_ = false;
+    cache->warm_ = true;
+    ++warm_;
     cache->next_free_ = free_;
     free_ = cache;
   }

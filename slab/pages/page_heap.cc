@@ -263,29 +263,44 @@ size_t PageHeap::allocate(size_t count, size_t alignment, bool* zeroed) {
   return aligned;
 }
 
-void PageHeap::release(size_t index, size_t count) {
+void PageHeap::release(size_t index, size_t count, Contents contents) {
   MutexLock lock(mutex_);
   in_use_ -= count;
   stat_add(g_heap_stats->mapped_free_bytes, bytes_of(count));
-  insert_locked(index, count, true, __atomic_load_n(&now_ms_, __ATOMIC_RELAXED));
+  insert_locked(index, count, contents == Contents::kData,
+                __atomic_load_n(&now_ms_, __ATOMIC_RELAXED));
 }
 
-bool PageHeap::extend(size_t index, size_t count, size_t wanted, bool* zeroed) {
-  MutexLock lock(mutex_);
-  const size_t next = index + count;
-  const Chunk* chunk = next < g_page_map.chunk_limit() ? g_page_map.chunk(next) : nullptr;
-  if (chunk == nullptr || chunk->kind.load(std::memory_order_relaxed) != ChunkKind::kFree ||
-      chunk->run_head != next || chunk->length < wanted - count) {
-    return false;
+// Chunks that are free from `index` on, in one run or several of either kind.
+size_t PageHeap::free_behind_locked(size_t index, size_t enough) {
+  size_t length = 0;
+  while (length < enough && index + length < g_page_map.chunk_limit()) {
+    const Chunk* chunk = g_page_map.chunk(index + length);
+    if (chunk == nullptr || chunk->kind.load(std::memory_order_relaxed) != ChunkKind::kFree ||
+        chunk->run_head != index + length) {
+      break;
+    }
+    length += chunk->length;
   }
-  const bool dirty = chunk->dirty;
-  const size_t length = chunk->length;
-  const uint32_t freed_ms = chunk->record;
-  remove_locked(next);
-  if (length > wanted - count) insert_locked(index + wanted, length - (wanted - count), dirty, freed_ms);
-  in_use_ += wanted - count;
-  stat_sub(g_heap_stats->mapped_free_bytes, bytes_of(wanted - count));
-  *zeroed = !dirty;
+  return length;
+}
+
+bool PageHeap::extend(size_t index, size_t count, size_t wanted) {
+  MutexLock lock(mutex_);
+  const size_t more = wanted - count;
+  if (free_behind_locked(index + count, more) < more) return false;
+  for (size_t next = index + count; next < index + wanted;) {
+    const Chunk* chunk = g_page_map.chunk(next);
+    const bool dirty = chunk->dirty;
+    const size_t length = chunk->length;
+    const uint32_t freed_ms = chunk->record;
+    remove_locked(next);
+    const size_t left = index + wanted - next;
+    if (length > left) insert_locked(index + wanted, length - left, dirty, freed_ms);
+    next += length;
+  }
+  in_use_ += more;
+  stat_sub(g_heap_stats->mapped_free_bytes, bytes_of(more));
   return true;
 }
 
@@ -320,6 +335,16 @@ size_t PageHeap::purge(uint32_t now_ms, uint32_t decay_ms) {
     stat_add(g_heap_stats->release_runs, 1);
   }
   return released;
+}
+
+void PageHeap::balance() {
+  bool over = false;
+  {
+    MutexLock lock(mutex_);
+    over = over_bound_locked();
+  }
+  // No run is INT32_MAX ms old: only the bound counts.
+  if (over) purge(__atomic_load_n(&now_ms_, __ATOMIC_RELAXED), INT32_MAX);
 }
 
 // ---- checks ------------------------------------------------------------------------------------

@@ -43,15 +43,19 @@ class PageHeap {
   [[nodiscard]] size_t allocate(size_t count, size_t alignment, bool* zeroed);
 
   // Takes back `count` chunks from `index` on, whose kinds and ids the caller has cleared.
-  void release(size_t index, size_t count);
+  enum class Contents : uint8_t { kData, kZeroes };
+  void release(size_t index, size_t count, Contents contents = Contents::kData);
 
   // Grows a run in place from `count` to `wanted` chunks, if what follows it is free.
-  // `*zeroed`: the new part is.
-  [[nodiscard]] bool extend(size_t index, size_t count, size_t wanted, bool* zeroed);
+  [[nodiscard]] bool extend(size_t index, size_t count, size_t wanted);
 
   // Gives dirty runs back to the kernel that were freed `decay_ms` or longer before `now_ms`, and
   // the oldest ones above the bound. Returns the bytes given back.
   size_t purge(uint32_t now_ms, uint32_t decay_ms);
+
+  // After fresh memory was taken while more dirty memory lies about than the bound allows: gives the
+  // oldest dirty runs back until it does not. Cheap when there is nothing to do.
+  void balance();
 
   // The clock of release(), in ms, moved by the slow path's tick.
   void set_now(uint32_t now_ms) { __atomic_store_n(&now_ms_, now_ms, __ATOMIC_RELAXED); }
@@ -80,6 +84,7 @@ class PageHeap {
   size_t grow_locked(size_t count) SC_REQUIRES(mutex_);
   size_t grow_at_locked(size_t index, size_t count) SC_REQUIRES(mutex_);
   size_t grow_anywhere_locked(size_t count) SC_REQUIRES(mutex_);
+  size_t free_behind_locked(size_t index, size_t enough) SC_REQUIRES(mutex_);
   size_t find_locked(const Runs& runs, size_t count) SC_REQUIRES(mutex_);
   size_t take_locked(size_t count, bool* zeroed) SC_REQUIRES(mutex_);
   void insert_locked(size_t index, size_t count, bool dirty, uint32_t freed_ms)

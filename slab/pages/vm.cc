@@ -57,6 +57,13 @@ void* remap(void* address, size_t old_bytes, size_t new_bytes) {
   return sys::failed(result) ? nullptr : reinterpret_cast<void*>(result);
 }
 
+bool move_pages(void* from, void* to, size_t bytes) {
+  constexpr int kDontUnmap = 4;  // MREMAP_DONTUNMAP, which glibc 2.31 and older do not name
+  const long result = sys::raw(SYS_mremap, sys::arg(from), sys::arg(bytes), sys::arg(bytes),
+                               MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap, sys::arg(to));
+  return !sys::failed(result);
+}
+
 void exclude_from_dumps(void* address, size_t bytes) {
   sys::raw(SYS_madvise, sys::arg(address), sys::arg(bytes), MADV_DONTDUMP);
 }

@@ -33,6 +33,11 @@ void unmap(void* address, size_t bytes);
 // Moves or grows a mapping made by map(); nullptr if the kernel refused (nothing changed).
 [[nodiscard]] void* remap(void* address, size_t old_bytes, size_t new_bytes);
 
+// Moves the pages of [from, from + bytes) to [to, to + bytes), whose own are dropped; what is left behind
+// stays mapped and reads as zeroes. False if the kernel refused (before 5.7 it always does): nothing
+// changed.
+[[nodiscard]] bool move_pages(void* from, void* to, size_t bytes);
+
 // Keeps a table's pages out of core dumps; best effort.
 void exclude_from_dumps(void* address, size_t bytes);
 
