@@ -138,14 +138,6 @@ TEST(Heap, ReallocationKeepsContentsBetweenAnyTwoSizes) {
   });
 }
 
-TEST(Heap, ReallocationOfNullAllocates) {
-  in_thread([] {
-    void* block = reallocate(nullptr, 100);
-    EXPECT_GE(usable_size(block), 100U);
-    deallocate(block);
-  });
-}
-
 TEST(Heap, AMuchSmallerBlockGivesItsMemoryBack) {
   in_thread([] {
     void* block = allocate(20 * kMib);

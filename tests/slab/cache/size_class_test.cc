@@ -77,9 +77,9 @@ TEST(SizeClass, SlabsAreWholeChunksOfEnoughObjects) {
     const size_t bytes = SizeClass::slab_bytes(size);
     EXPECT_EQ(bytes % Config::kChunk, 0U) << size;
     EXPECT_LE(bytes, size_t{512} << 10) << size;  // Divider is exact below 1 MiB
-    EXPECT_GE(bytes / size, 8U) << size;
+    EXPECT_GE(bytes / size, size_t{Config::kSlabCoarseObjects}) << size;
     EXPECT_LE(bytes / size, 0xffffU) << size;
-    EXPECT_LE(bytes % size * 8, bytes) << size;
+    EXPECT_LE(bytes % size * 4, bytes) << size;
   }
 }
 

@@ -111,11 +111,21 @@ TEST(PageHeap, PurgeKeepsDirtyBytesUnderTheFloorHoweverYoung) {
       release_at(100, run, kRun);
     EXPECT_EQ(g_page_heap.purge(100, 1000000), 48 * kMib - Config::kDirtyFloor);
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, Config::kDirtyFloor);
-    bool zeroed = false;  // the oldest went first: the last released are still dirty
-    EXPECT_EQ(g_page_heap.extend(runs[47] - 1, 1, 1 + kRun, &zeroed), true);
-    EXPECT_FALSE(zeroed);
-    EXPECT_EQ(g_page_heap.extend(runs[1] - 1, 1, 1 + kRun, &zeroed), true);
-    EXPECT_TRUE(zeroed);
+    // The oldest went first: the last released are still dirty.
+    EXPECT_TRUE(g_page_map.chunk(runs[47])->dirty);
+    EXPECT_FALSE(g_page_map.chunk(runs[1])->dirty);
+  });
+}
+
+TEST(PageHeap, BalanceGivesBackWhatIsAboveTheBoundAndNoMore) {
+  with_new_page_heap([] {
+    const size_t run = take(40 * kMib / Config::kChunk);
+    release_at(100, run, kMib / Config::kChunk);
+    g_page_heap.balance();
+    EXPECT_EQ(g_heap_stats->free_dirty_bytes, kMib);
+    release_at(100, run + kMib / Config::kChunk, 39 * kMib / Config::kChunk);
+    g_page_heap.balance();
+    EXPECT_LE(g_heap_stats->free_dirty_bytes, Config::kDirtyFloor);
   });
 }
 
@@ -271,11 +281,8 @@ class PageHeapModel {
     const size_t index = found->first;
     const size_t count = found->second.count;
     const size_t wanted = count + 1 + random_.below(8);
-    bool zeroed = false;
-    if (!g_page_heap.extend(index, count, wanted, &zeroed))
+    if (!g_page_heap.extend(index, count, wanted))
       return;
-    if (zeroed)
-      expect_zero(index + count, wanted - count);
     runs_.erase(found);
     enter(index, wanted);
   }

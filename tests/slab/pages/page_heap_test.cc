@@ -213,34 +213,46 @@ TEST(PageHeap, AlignedRunOutOfADirtyRunLeavesDirtySurplus) {
 TEST(PageHeap, ExtendTakesWhatFollowsAndNoMore) {
   with_new_page_heap([] {
     const PageRun run = take(10);
-    bool zeroed = false;
-    ASSERT_TRUE(g_page_heap.extend(run.index, 10, 15, &zeroed));
-    EXPECT_TRUE(zeroed);
+    ASSERT_TRUE(g_page_heap.extend(run.index, 10, 15));
     EXPECT_EQ(take(1).index, run.index + 15);
-    EXPECT_FALSE(g_page_heap.extend(run.index, 15, 16, &zeroed));
+    EXPECT_FALSE(g_page_heap.extend(run.index, 15, 16));
   });
 }
 
-TEST(PageHeap, ExtendIntoADirtyRunIsNotZeroed) {
+TEST(PageHeap, ExtendTakesPartOfADirtyRunAndThenTheRest) {
   with_new_page_heap([] {
     const auto runs = separate_runs({20});
     const PageRun rest{runs[0].index + 10, 10, false};
     give(rest);
-    bool zeroed = true;
-    EXPECT_FALSE(g_page_heap.extend(runs[0].index, 10, 21, &zeroed));  // too short by one
-    ASSERT_TRUE(g_page_heap.extend(runs[0].index, 10, 14, &zeroed));
-    EXPECT_FALSE(zeroed);
+    EXPECT_FALSE(g_page_heap.extend(runs[0].index, 10, 21));  // too short by one
+    EXPECT_EQ(g_heap_stats->free_dirty_bytes, 10 * Config::kChunk);
+    ASSERT_TRUE(g_page_heap.extend(runs[0].index, 10, 14));
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, 6 * Config::kChunk);
-    ASSERT_TRUE(g_page_heap.extend(runs[0].index, 14, 20, &zeroed));
+    g_page_heap.validate();
+    ASSERT_TRUE(g_page_heap.extend(runs[0].index, 14, 20));
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, 0U);
+  });
+}
+
+TEST(PageHeap, ExtendGoesOverADirtyAndACleanRun) {
+  with_new_page_heap([] {
+    const PageRun run = take(10);
+    const PageRun dirty = take(5);
+    ASSERT_EQ(dirty.index, run.index + 10);
+    give(dirty);
+    const uint64_t free_bytes = g_heap_stats->mapped_free_bytes;
+    ASSERT_TRUE(g_page_heap.extend(run.index, 10, 30));
+    EXPECT_EQ(g_heap_stats->free_dirty_bytes, 0U);
+    EXPECT_EQ(free_bytes - g_heap_stats->mapped_free_bytes, 20 * Config::kChunk);
+    EXPECT_EQ(testing::walk_window().free, g_heap_stats->mapped_free_bytes);
+    EXPECT_EQ(take(1).index, run.index + 30);
   });
 }
 
 TEST(PageHeap, ExtendAtTheTopOfTheHeapIsRefused) {
   with_new_page_heap([] {
     const PageRun run = take(kSegmentChunks);
-    bool zeroed = false;
-    EXPECT_FALSE(g_page_heap.extend(run.index, kSegmentChunks, kSegmentChunks + 1, &zeroed));
+    EXPECT_FALSE(g_page_heap.extend(run.index, kSegmentChunks, kSegmentChunks + 1));
   });
 }
 

@@ -106,6 +106,25 @@ TEST(Vm, RemapKeepsWhatFitsAndZeroesWhatIsNew) {
   vm::unmap(shrunk, vm::kOsPage);
 }
 
+TEST(Vm, MovedPagesLeaveZeroesBehindAndDropWhatWasThere) {
+  auto* from = static_cast<char*>(vm::map(kBytes));
+  auto* to = static_cast<char*>(vm::map(kBytes));
+  ASSERT_TRUE(from != nullptr && to != nullptr);
+  std::memset(from, 'x', kBytes);
+  std::memset(to, 'y', kBytes);
+  if (!vm::move_pages(from, to, kBytes / 2))
+    GTEST_SKIP() << "a kernel before 5.7";
+  EXPECT_TRUE(all_zero(from, kBytes / 2));
+  EXPECT_EQ(from[kBytes / 2], 'x');
+  EXPECT_EQ(to[0], 'x');
+  EXPECT_EQ(to[kBytes / 2 - 1], 'x');
+  EXPECT_EQ(to[kBytes / 2], 'y');
+  from[0] = 'z';  // still mapped
+  EXPECT_EQ(to[0], 'x');
+  vm::unmap(from, kBytes);
+  vm::unmap(to, kBytes);
+}
+
 TEST(Vm, KnowsTheLimitOnAddressSpace) {
   EXPECT_EQ(testing::in_child([] {
               rlimit limit{};
