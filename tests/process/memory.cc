@@ -51,7 +51,7 @@ void after_large_blocks() {
     blocks.push_back(malloc(8 * kMiB));
     memset(blocks.back(), 1, 8 * kMiB);
   }
-  SC_EXPECT(resident() > before + 500 * kMiB);
+  SC_EXPECT(resident() > before + 300 * kMiB);  // some of it is what was freed before
   for (void* block : blocks) {
     free(block);
   }
