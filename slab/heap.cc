@@ -42,7 +42,9 @@ void* no_memory() {
 }
 
 void* allocate_small(unsigned id, size_t size) {
-  if (SC_UNLIKELY(ThreadRegistry::own_mode()) && size <= Config::kOwnObjectBytes) {
+  // By the class, which knows of an alignment, not by the size.
+  if (SC_UNLIKELY(ThreadRegistry::own_mode()) &&
+      SizeClass::size_of(id) <= Config::kOwnObjectBytes) {
     id = Config::kOwnId;
   }
   CacheGuard cache;
@@ -116,11 +118,11 @@ void free_unknown(void* block) {
 
 }  // namespace
 
-OwnScope::OwnScope() {
+OwnScope::OwnScope() : was_on_(ThreadRegistry::own_mode()) {
   (void)g_threads.current_or_start();
   ThreadRegistry::set_own_mode(true);
 }
-OwnScope::~OwnScope() { ThreadRegistry::set_own_mode(false); }
+OwnScope::~OwnScope() { ThreadRegistry::set_own_mode(was_on_); }
 
 void* allocate_slow(size_t size) {
   if (SC_LIKELY(size <= Config::kSmallMax)) {
@@ -220,6 +222,7 @@ size_t size_to_copy_into(size_t have, size_t size) {
 }  // namespace
 
 void* reallocate(void* block, size_t size) {
+  if (block == nullptr) return allocate(size);
   const size_t have = usable_size(block);
   if (size <= have && (have <= Config::kSmallMax ? size >= have / 2 : size >= have - have / 8)) {
     retrack(block, size);

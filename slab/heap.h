@@ -29,6 +29,9 @@ class OwnScope {
   ~OwnScope();
   OwnScope(const OwnScope&) = delete;
   OwnScope& operator=(const OwnScope&) = delete;
+
+ private:
+  bool was_on_;
 };
 
 // The slow ends of the functions below.
@@ -56,7 +59,7 @@ SC_INLINE void deallocate(void* block) {
 // Bytes that may be used of a block; 0 for nullptr. Panics on a pointer that is no block's start.
 [[nodiscard]] size_t usable_size(void* block);
 
-// The block with room for `size` > 0 bytes, its contents kept up to the smaller size; nullptr without
+// The block (nullptr: a new one) with room for `size` > 0 bytes, its contents kept up to the smaller size; nullptr without
 // memory, and then the block is as before.
 [[nodiscard]] void* reallocate(void* block, size_t size);
 

@@ -241,7 +241,9 @@ Chain KmemCache::take_returned(Slab* slab, uint32_t wanted) {
 // freed: a write after free shows here.
 FreeObject* KmemCache::next_of(const Slab* slab, const FreeObject* object) const {
   FreeObject* next = object->next;
-  if (SC_UNLIKELY(next < static_cast<void*>(slab->base) || index_of(slab, next) == kNotAnObject)) {
+  const size_t offset =
+      reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(slab->base);
+  if (SC_UNLIKELY(offset >= slab_bytes() || index_of(slab, next) == kNotAnObject)) {
     panic("write after free to", object, "the link to the next free object is gone");
   }
   return next;

@@ -90,8 +90,11 @@ void* run_move(void* block, const Chunk* chunk, size_t bytes) {
   const size_t fresh_first = g_page_map.index_of(fresh.address);
   Chunk* fresh_chunk = g_page_map.chunk(fresh_first);
   if (!vm::move_pages(block, fresh.address, have)) {
-    fresh_chunk->kind.store(ChunkKind::kNone, std::memory_order_release);
-    run_release(fresh_first, fresh_chunk->length);
+    // What cannot be mapped again must not be handed out again: its addresses are lost, nothing else.
+    if (vm::map_over(fresh.address, have)) {
+      fresh_chunk->kind.store(ChunkKind::kNone, std::memory_order_release);
+      run_release(fresh_first, fresh_chunk->length);
+    }
     return nullptr;
   }
   fresh_chunk->record = chunk->record;

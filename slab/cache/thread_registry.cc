@@ -143,6 +143,7 @@ ThreadCache* ThreadRegistry::start_slow() {
 }
 
 void ThreadRegistry::end() {
+  set_own_mode(false);
   ThreadCache* cache = ThreadCache::current();
   if (cache == nullptr) return;
   t_bins = g_no_bins;
@@ -217,7 +218,8 @@ void ThreadRegistry::unlock_after_fork() {
 void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
   mutex_.reset_after_fork();
   orphan_mutex_.reset_after_fork();
-  const ThreadCache* mine = ThreadCache::current();
+  char* bins = t_own_bins != nullptr ? t_own_bins : t_bins;
+  const auto* mine = reinterpret_cast<const ThreadCache*>(bins + ThreadCache::kOffset);
   free_ = nullptr;
   warm_ = 0;
   for (unsigned number = slots_; number-- > 1;) {

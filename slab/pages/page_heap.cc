@@ -58,7 +58,8 @@ bool PageHeap::choose_window_locked() {
   void* probe = vm::map(Config::kSegment);
   if (probe == nullptr) return false;
   vm::unmap(probe, Config::kSegment);
-  const uintptr_t middle = align_down(reinterpret_cast<uintptr_t>(probe), Config::kSegment);
+  // To kHugeMin, the first alignment that page runs need not have: allocate() aligns chunk numbers.
+  const uintptr_t middle = align_down(reinterpret_cast<uintptr_t>(probe), Config::kHugeMin);
   top_ = middle > window / 2 ? (window / 2) >> Config::kChunkShift : 0;
   return g_page_map.init(middle - bytes_of(top_), window);
 }

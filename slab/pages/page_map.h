@@ -40,6 +40,10 @@ enum class ChunkKind : uint8_t {
   kLarge = 3,  // first chunk of a large block
 };
 
+struct BinLinks {
+  uint32_t previous, next;
+};
+
 // What the page heap and free()'s slow path know of 16 KiB.
 struct Chunk {
   std::atomic<ChunkKind> kind;
@@ -49,10 +53,8 @@ struct Chunk {
   uint32_t run_head;  // kFree: index of the run's first chunk; in its last chunk
   uint32_t record;    // kLarge: the tracked object's record, 0 if none. kFree: when freed, ms
   union {
-    struct {
-      uint32_t previous, next;  // kFree, first chunk: neighbours in its bin
-    } bin;
-    Slab* slab;  // kSlab
+    BinLinks bin;  // kFree, first chunk: neighbours in its bin
+    Slab* slab;    // kSlab
   };
   uint32_t older, newer;  // kFree, dirty, first chunk: neighbours in order of age
 };

@@ -64,6 +64,10 @@ bool move_pages(void* from, void* to, size_t bytes) {
   return !sys::failed(result);
 }
 
+bool map_over(void* address, size_t bytes) {
+  return !sys::failed(map_raw(address, bytes, kReadWrite, kPrivate | MAP_FIXED));
+}
+
 void exclude_from_dumps(void* address, size_t bytes) {
   sys::raw(SYS_madvise, sys::arg(address), sys::arg(bytes), MADV_DONTDUMP);
 }

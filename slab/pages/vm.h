@@ -34,9 +34,12 @@ void unmap(void* address, size_t bytes);
 [[nodiscard]] void* remap(void* address, size_t old_bytes, size_t new_bytes);
 
 // Moves the pages of [from, from + bytes) to [to, to + bytes), whose own are dropped; what is left behind
-// stays mapped and reads as zeroes. False if the kernel refused (before 5.7 it always does): nothing
-// changed.
+// stays mapped and reads as zeroes. False if the kernel refused (before 5.7 it always does): `from` is as
+// it was, but `to` may have been unmapped (kernels up to 6.16 or so unmap it first).
 [[nodiscard]] bool move_pages(void* from, void* to, size_t bytes);
+
+// Fresh zeroed memory at `address`, whatever was there. False: what is there is unknown.
+[[nodiscard]] bool map_over(void* address, size_t bytes);
 
 // Keeps a table's pages out of core dumps; best effort.
 void exclude_from_dumps(void* address, size_t bytes);
