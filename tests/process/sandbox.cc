@@ -43,7 +43,7 @@ void begin() {
 void memory_futex_write_only() {
   begin();
   for (long call : {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_futex,
-                    SYS_write, SYS_exit, SYS_exit_group, SYS_rt_sigreturn}) {
+                    SYS_write, SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_rt_sigprocmask}) {
     answer(call, SECCOMP_RET_ALLOW);
   }
   install(SECCOMP_RET_KILL_PROCESS);
