@@ -9,11 +9,11 @@
 //
 // Invariants
 //   1. capture() never re-enters itself in one thread: a nested call gives 0 frames.   (guard test)
-//   2. Memory of unknown state is probed with rt_sigprocmask(2), which reads eight bytes or says
+//   2. Memory of unknown state is probed with a futex operation, which reads a word or says
 //      EFAULT and changes nothing, before it is read.                                    (junk test)
 //   3. libunwind's own validation pipe and file accesses are redirected: it opens no descriptor and
 //      touches none; its module search goes to _dl_find_object, so no loader lock either.
-// Locks: none of ours; libunwind takes its own, with signals blocked.  Must be called with no
+// Locks: none of ours; libunwind takes its own.  Must be called with no
 // allocator lock held: a thread's first use of libunwind may call malloc (its thread-local block),
 // which sees in_capture() and tracks nothing.
 // Called from: preload/, for sampled or tracked allocations.

@@ -91,6 +91,12 @@ int find_phdr(PhdrCallback callback, void* data) {
 
 // ---- redirecting -----------------------------------------------------------------------------------
 
+// libunwind blocks all signals while it holds its lock, in case a handler unwinds. Ours do not: capture()
+// never re-enters in one thread. So the program's mask is left alone, which a sandbox may insist on.
+int fake_sigprocmask(int, const void*, void*) {
+  return 0;
+}
+
 struct Redirect {
   const char* name;
   void* function;
@@ -171,6 +177,7 @@ void redirect(const link_map& map) {
       {"pipe2", address_of(fake_pipe2)},     {"read", address_of(fake_read)},
       {"write", address_of(fake_write)},     {"close", address_of(fake_close)},
       {"syscall", address_of(fake_syscall)}, {"open", address_of(fake_open)},
+      {"sigprocmask", address_of(fake_sigprocmask)},
   };
   for (const Redirect& one : redirects) {
     if (void** slot = find_slot(tables, one.name))

@@ -3,7 +3,7 @@
 // libunwind_loader: libunwind, loaded for ourselves alone and kept from touching what is not ours.
 //
 //   dlopen(RTLD_LOCAL) ─► unw_backtrace ─► its own PLT slots:
-//        pipe2, read, write, close, syscall   address validation through a pipe ─► rt_sigprocmask(2)
+//        pipe2, read, write, close, syscall   address validation through a pipe ─► is_readable()
 //        dl_iterate_phdr                      module search under the loader's lock ─► _dl_find_object
 //        open                                 debug files of modules without unwind tables ─► ENOENT
 //

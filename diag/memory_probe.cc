@@ -14,8 +14,6 @@ namespace slabscope::diag {
 namespace {
 
 constexpr long kMadvPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
-constexpr long kSignalSetBytes = 8;
-constexpr long kBadHow = 0x7fff;  // no such operation: checked after the set was read
 
 }  // namespace
 
@@ -47,10 +45,19 @@ bool make_present_by_futex(void* p, size_t bytes) {
   return true;
 }
 
+namespace {
+
+// FUTEX_CMP_REQUEUE compares the word before it moves nobody from itself to itself.
+bool is_word_readable(uintptr_t address) {
+  const auto word = static_cast<long>(address);
+  return sys::raw(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, word, 0) != -EFAULT;
+}
+
+}  // namespace
+
 bool is_readable(uintptr_t address) {
-  const long result =
-      sys::raw(SYS_rt_sigprocmask, kBadHow, static_cast<long>(address), 0, kSignalSetBytes);
-  return result == -EINVAL;
+  constexpr uintptr_t kWordMask = ~uintptr_t{3};
+  return is_word_readable(address & kWordMask) && is_word_readable((address + 7) & kWordMask);
 }
 
 }  // namespace slabscope::diag

@@ -7,8 +7,8 @@
 //   destructor   ─► what remains is written down, the file says "exited"
 //
 // Constructors of other libraries, and the loader itself, allocate before our constructor runs: the
-// heap serves them from the first call on. A process that never allocates never boots: it leaves no
-// file and pays for two mappings. No step allocates while it holds a lock.
+// heap serves them from the first call on. A process that never allocates boots in the constructor, so
+// that it can be seen. No step allocates while it holds a lock.
 // Locks at fork: slab's, in their order (heap.h). Diag's tables are lock-free.
 
 #include <elf.h>
@@ -91,10 +91,9 @@ void read_options() {
 
 __attribute__((constructor)) void start() {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-  read_options();
+  const OwnScope own;  // boots; what loading a library for us leaves behind is not the program's
   const Options& options = g_options;
   if (!options.track_named || options.track == abi::TrackMode::kOff) return;
-  const OwnScope own;  // what loading a library for us leaves behind is not the program's
   if (!g_watch.file.ready()) return;
   g_watch.modules.add_loaded();
   // Who names the mode wants stacks, and gets libunwind for samples too (docs/decisions/0005).

@@ -2,6 +2,8 @@
 
 #include "preload/watch.h"
 
+#include <pthread.h>
+
 #include "diag/backtrace.h"
 #include "diag/sampler.h"
 #include "preload/foreign.h"
@@ -79,12 +81,22 @@ CacheStats* cache_created(const CacheInfo& info) {
 
 bool map_counters(unsigned block, void* at) { return g_watch.file.map_thread_block(block, at); }
 
+// The caller's thread id without a system call, which a sandbox may refuse by then: libc writes it into
+// a mutex that wants to know its owner. (The thread's name can be had only by asking; tools read it
+// from /proc.)
+uint32_t own_tid() {
+  pthread_mutex_t mutex = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+  if (pthread_mutex_lock(&mutex) != 0) return 0;
+  const auto tid = static_cast<uint32_t>(mutex.__data.__owner);
+  pthread_mutex_unlock(&mutex);
+  return tid;
+}
+
 bool slot_opened(unsigned number, void* counters) {
   auto* slot = static_cast<abi::ThreadSlot*>(counters);
   if (!g_watch.file.ensure_slot(slot)) return false;
-  slot->tid = static_cast<uint32_t>(sys::tid());
+  slot->tid = own_tid();
   slot->started_monotonic_ns = monotonic_ns();
-  sys::raw(SYS_prctl, 16 /* PR_GET_NAME */, sys::arg(slot->name));
   ++slot->generation;
   __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kLive), __ATOMIC_RELEASE);
   uint64_t& used = g_watch.file.section(abi::kSectionThreads).used;

@@ -7,6 +7,7 @@
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
 #include "slab/cache/large.h"
+#include "slab/cache/record_table.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
 #include "slab/pages/page_heap.h"
@@ -257,6 +258,7 @@ void heap_lock_for_fork() {
   g_caches.lock_for_fork();
   large_lock_for_fork();
   slab_records_lock_for_fork();
+  record_tables_lock_for_fork();
   g_page_heap.lock_for_fork();
   meta_lock_for_fork();
 }
@@ -264,6 +266,7 @@ void heap_lock_for_fork() {
 void heap_unlock_after_fork() {
   meta_unlock_after_fork();
   g_page_heap.unlock_after_fork();
+  record_tables_unlock_after_fork();
   slab_records_unlock_after_fork();
   large_unlock_after_fork();
   g_caches.unlock_after_fork();
@@ -273,6 +276,7 @@ void heap_unlock_after_fork() {
 void heap_reset_after_fork() {
   meta_reset_after_fork();
   g_page_heap.reset_after_fork();
+  record_tables_reset_after_fork();
   slab_records_reset_after_fork();
   large_reset_after_fork();
   g_caches.reset_after_fork();

@@ -3,7 +3,7 @@
 #include "slab/cache/kmem_cache.h"
 
 #include "slab/base/panic.h"
-#include "slab/pages/meta.h"
+#include "slab/cache/record_table.h"
 #include "slab/pages/page_heap.h"
 #include "slab/pages/page_map.h"
 
@@ -62,13 +62,14 @@ void KmemCache::take_from_list_locked(Slab* slab) {
 Slab* KmemCache::grow() {
   Slab* slab = slab_record_new();
   if (slab == nullptr) return nullptr;
-  slab->records = tracked_ ? new_record_table() : nullptr;
+  slab->records = tracked_ ? record_table_new(capacity_) : nullptr;
   bool zeroed = false;
   const size_t first = tracked_ && slab->records == nullptr
                            ? PageHeap::kNoRun
                            : g_page_heap.allocate(slab_chunks_, 1, &zeroed);
   if (first == PageHeap::kNoRun) {
-    slab_record_delete(slab);  // a table without a slab is lost: 4 bytes an object, once, without memory
+    if (slab->records != nullptr) record_table_delete(slab->records, capacity_);
+    slab_record_delete(slab);
     return nullptr;
   }
   slab->base = static_cast<char*>(g_page_map.address_of(first));
@@ -90,29 +91,10 @@ Slab* KmemCache::grow() {
   return slab;
 }
 
-// A zeroed table of record numbers. All objects of a released slab were freed, which zeroed theirs.
-uint32_t* KmemCache::new_record_table() {
-  {
-    MutexLock lock(mutex_);
-    FreeObject* table = record_tables_;
-    if (table != nullptr) {
-      record_tables_ = table->next;
-      table->next = nullptr;
-      return reinterpret_cast<uint32_t*>(table);
-    }
-  }
-  return static_cast<uint32_t*>(meta_allocate(align_up(capacity_ * sizeof(uint32_t), 16)));
-}
-
 // All of the slab's objects are in it and it is on no list: nobody else can reach it.
 void KmemCache::release_slab(Slab* slab) {
   const size_t first = slab->first_chunk;
-  if (tracked_) {
-    MutexLock lock(mutex_);
-    auto* table = reinterpret_cast<FreeObject*>(slab->records);
-    table->next = record_tables_;
-    record_tables_ = table;
-  }
+  if (tracked_) record_table_delete(slab->records, capacity_);
   g_page_map.set_ids(first, slab_chunks_, 0);
   for (size_t i = first; i < first + slab_chunks_; ++i) {
     g_page_map.chunk(i)->kind.store(ChunkKind::kNone, std::memory_order_release);

@@ -91,7 +91,6 @@ class KmemCache {
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);
   void release_slab(Slab* slab);
-  uint32_t* new_record_table();
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
   void count_out(uint32_t count);
   void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);
@@ -108,7 +107,6 @@ class KmemCache {
   List<Slab> partial_ SC_GUARDED_BY(mutex_);
   uint32_t partial_count_ SC_GUARDED_BY(mutex_) = 0;
   uint32_t empty_count_ SC_GUARDED_BY(mutex_) = 0;
-  FreeObject* record_tables_ SC_GUARDED_BY(mutex_) = nullptr;  // unused ones, of tracked caches
 };
 
 }  // namespace slabscope

@@ -179,6 +179,7 @@ class ThreadCache {
   uint32_t visits_;    // since the last look at the clock
   uint32_t last_scan_ms_;
   uint32_t ended_ms_;  // when its thread ended
+  bool used_;          // the slot has ever had a thread: its counters have a page
   bool warm_;          // without a thread, with lists
   bool opened_;        // the slot's counters may be written
   bool busy_;

@@ -25,8 +25,8 @@ constinit thread_local char* t_own_bins SC_TLS = nullptr;  // t_bins, while own 
 
 // Which of a thread's own allocations is sampled first must differ between threads and runs.
 uint64_t seed_for(const ThreadCache* cache) {
-  uint64_t seed = reinterpret_cast<uintptr_t>(cache) ^ (monotonic_ns() << 20) ^
-                  static_cast<uint64_t>(sys::pid());
+  const auto stack = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  uint64_t seed = reinterpret_cast<uintptr_t>(cache) ^ (monotonic_ns() << 20) ^ (stack << 13);
   seed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9;  // splitmix64's mixer
   seed = (seed ^ (seed >> 27)) * 0x94d049bb133111eb;
   return (seed ^ (seed >> 31)) | 1;
@@ -77,7 +77,12 @@ ThreadCache* ThreadRegistry::slot_locked(unsigned number) {
 
 ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
   void* counters = cache->bins() + Config::kBlockBytes;
-  if (!g_hooks.slot_opened(cache->number_, counters)) return nullptr;
+  if (!g_hooks.slot_opened(cache->number_, counters)) {
+    // No room to be seen in: private counters, exact inside and unseen outside.
+    if (!vm::map_over(counters, Config::kSlotBytes)) return nullptr;
+    stat_add(g_heap_stats->dropped_threads, 1);
+  }
+  cache->used_ = true;
   cache->rng_ = seed_for(cache);
   cache->large_countdown_ = g_hooks.sample_bytes(&cache->rng_);
   cache->opened_ = true;
@@ -195,8 +200,9 @@ CounterPair ThreadRegistry::total(unsigned id) {
   CounterPair sum{};
   const unsigned slots = slot_count();
   for (unsigned number = 0; number < slots; ++number) {
-    const Bin* bin = bin_at(cache_of(number)->bins(), id * sizeof(Bin));
-    const CounterPair* counters = counters_of(const_cast<Bin*>(bin));
+    ThreadCache* cache = cache_of(number);
+    if (!cache->used_) continue;  // its counters may have no page, and none to be had
+    const CounterPair* counters = counters_of(cache->bin(id));
     sum.allocs += __atomic_load_n(&counters->allocs, __ATOMIC_RELAXED);
     sum.frees += __atomic_load_n(&counters->frees, __ATOMIC_RELAXED);
   }

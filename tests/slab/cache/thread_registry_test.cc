@@ -218,7 +218,7 @@ TEST(ThreadRegistry, ThreadsThatComeAndGoLeaveNothingBehind) {
   testing::validate_heap();
 }
 
-TEST(ThreadRegistry, AThreadWhoseSlotIsRefusedIsAnOrphanAndCounted) {
+TEST(ThreadRegistry, AThreadWhoseSlotIsRefusedCountsInPrivate) {
   testing::HooksGuard guard;
   (void)g_threads.lock_orphans();  // the orphans' slot itself is open
   g_threads.unlock_orphans();
@@ -227,8 +227,11 @@ TEST(ThreadRegistry, AThreadWhoseSlotIsRefusedIsAnOrphanAndCounted) {
   in_thread([] {
     void* object = allocate(100);
     ASSERT_NE(object, nullptr);
-    EXPECT_EQ(ThreadCache::current(), nullptr);
+    EXPECT_NE(ThreadCache::current(), nullptr);
+    const unsigned id = SizeClass::id_of(100);
+    const CounterPair before = g_threads.total(id);
     deallocate(object);
+    EXPECT_EQ(g_threads.total(id).frees - before.frees, 1U);
   });
   EXPECT_EQ(stat_get(g_heap_stats->dropped_threads) - dropped, 1U);
 }
