@@ -33,9 +33,9 @@ struct ThreadState {
 };
 SC_TLS constinit thread_local ThreadState t_state{};
 
-// Whether [sp - need, sp] is readable stack. Where a thread's stack ends is known to libc alone, and
-// asking it allocates; below it lies a guard page, which is what the probe finds. The main thread's
-// stack grows under the probe as under a store.
+// Whether [sp - need, sp] is readable stack. Where a thread's stack ends is known to libc alone,
+// and asking it allocates; below it lies a guard page, which is what the probe finds. The main
+// thread's stack grows under the probe as under a store.
 bool stack_left(StackWindow& window, uintptr_t sp, size_t need) {
   uintptr_t low = (sp - need) & ~(kPage - 1);
   uintptr_t high = (sp & ~(kPage - 1)) + kPage;

@@ -5,12 +5,14 @@
 //   capture ─► guard ─► enough stack left? ─ no ─► 0 frames
 //                          │ yes
 //                          ├─ kAll:  libunwind's unw_backtrace (cached), if 12 KiB are left
-//                          └─ else:  our own walk by unwind tables, frame pointers in generated code
+//                          └─ else:  our own walk by unwind tables, frame pointers in generated
+//                          code
 //
 // Invariants
 //   1. capture() never re-enters itself in one thread: a nested call gives 0 frames.   (guard test)
 //   2. Memory of unknown state is probed with a futex operation, which reads a word or says
-//      EFAULT and changes nothing, before it is read.                                    (junk test)
+//      EFAULT and changes nothing, before it is read.                                    (junk
+//      test)
 //   3. libunwind's own validation pipe and file accesses are redirected: it opens no descriptor and
 //      touches none; its module search goes to _dl_find_object, so no loader lock either.
 // Locks: none of ours; libunwind takes its own.  Must be called with no
@@ -31,11 +33,12 @@ namespace slabscope::diag {
 
 enum class Unwinder : uint32_t { kTables = 0, kLibunwind = 1 };
 
-// From the shim's constructor, once: loads and prepares what `mode` needs; only kAll needs anything.
+// From the shim's constructor, once: loads and prepares what `mode` needs; only kAll needs
+// anything.
 void backtrace_init(abi::TrackMode mode);
 
-// Up to `max` (<= abi::kMaxFrames) return addresses, innermost first. With `skip` 0 the first is the
-// address to which capture() itself returns; `skip` (at most 8) leaves out that many more.
+// Up to `max` (<= abi::kMaxFrames) return addresses, innermost first. With `skip` 0 the first is
+// the address to which capture() itself returns; `skip` (at most 8) leaves out that many more.
 // 0 if nothing can be had now.
 [[nodiscard]] unsigned capture(uintptr_t* frames, unsigned max, unsigned skip);
 

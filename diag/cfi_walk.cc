@@ -37,7 +37,7 @@ enum class Step : uint8_t {
   kNoRules,
 };
 
-// ---- which object, which rules ------------------------------------------------------------------
+// ---- which object, which rules --------------------------------------------------------------
 
 SC_NOINLINE Object find_object(uintptr_t pc) {
   Object object;
@@ -88,7 +88,7 @@ SC_NOINLINE ByteRange segment_of_index(const Object& object) {
   return {};
 }
 
-// ---- one step -----------------------------------------------------------------------------------
+// ---- one step -------------------------------------------------------------------------------
 
 // Whether the frame that ends at `cfa` may lie where it is said to.
 bool is_plausible(uintptr_t sp, uintptr_t cfa) {

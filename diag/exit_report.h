@@ -9,8 +9,8 @@
 //     3200 bytes in 10 objects (sampled; about 52428800 bytes)
 //       /usr/bin/server+0x12ab (build id 0123…)
 //
-// For SLABSCOPE_REPORT=stderr or a path; the tools' reports name functions and lines and say what is
-// reachable. Raw writes, no allocation, no lock. Called from: preload's exit handler.
+// For SLABSCOPE_REPORT=stderr or a path; the tools' reports name functions and lines and say what
+// is reachable. Raw writes, no allocation, no lock. Called from: preload's exit handler.
 
 #pragma once
 

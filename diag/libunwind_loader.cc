@@ -17,13 +17,14 @@
 #include "diag/memory_probe.h"
 #include "slab/base/compiler.h"
 #include "slab/base/sys.h"
+#include "slab/pages/vm.h"
 
 extern "C" int _dl_find_object(void* address, struct dl_find_object* result) noexcept SC_WEAK;
 
 namespace slabscope::diag {
 namespace {
 
-// ---- what libunwind gets instead of libc's functions ---------------------------------------------------
+// ---- what libunwind gets instead of libc's functions ----------------------------------------
 
 int fake_pipe2(int* ends, int) {
   ends[0] = ends[1] = -1;  // never a descriptor of anybody
@@ -89,10 +90,24 @@ int find_phdr(PhdrCallback callback, void* data) {
   return callback(&info, sizeof info, data);
 }
 
-// ---- redirecting -----------------------------------------------------------------------------------
+// ---- redirecting ----------------------------------------------------------------------------
 
-// libunwind blocks all signals while it holds its lock, in case a handler unwinds. Ours do not: capture()
-// never re-enters in one thread. So the program's mask is left alone, which a sandbox may insist on.
+// Its other question: are these pages there?
+int fake_mincore(void* from, size_t bytes, unsigned char* pages) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from);
+  for (size_t done = 0; done < bytes; done += vm::kOsPage) {
+    if (!is_readable(begin + done)) {
+      errno = ENOMEM;
+      return -1;
+    }
+    pages[done / vm::kOsPage] = 1;
+  }
+  return 0;
+}
+
+// libunwind blocks all signals while it holds its lock, in case a handler unwinds. Ours do not:
+// capture() never re-enters in one thread. So the program's mask is left alone, which a sandbox may
+// insist on.
 int fake_sigprocmask(int, const void*, void*) {
   return 0;
 }
@@ -174,10 +189,14 @@ void redirect(const link_map& map) {
   if (find_slot(tables, "pipe2") == nullptr || find_slot(tables, "write") == nullptr)
     return;
   const Redirect redirects[] = {
-      {"pipe2", address_of(fake_pipe2)},     {"read", address_of(fake_read)},
-      {"write", address_of(fake_write)},     {"close", address_of(fake_close)},
-      {"syscall", address_of(fake_syscall)}, {"open", address_of(fake_open)},
+      {"pipe2", address_of(fake_pipe2)},
+      {"read", address_of(fake_read)},
+      {"write", address_of(fake_write)},
+      {"close", address_of(fake_close)},
+      {"syscall", address_of(fake_syscall)},
+      {"open", address_of(fake_open)},
       {"sigprocmask", address_of(fake_sigprocmask)},
+      {"mincore", address_of(fake_mincore)},
   };
   for (const Redirect& one : redirects) {
     if (void** slot = find_slot(tables, one.name))

@@ -7,8 +7,10 @@
 //
 // Invariants
 //   1. Free lists live in private memory (links_); the file's records are written and checked, so a
-//      hostile record can spoil numbers and nothing else.                       (hostile record test)
-//   2. An index is on one free list or owned by one object.                         (concurrency test)
+//      hostile record can spoil numbers and nothing else.                       (hostile record
+//      test)
+//   2. An index is on one free list or owned by one object.                         (concurrency
+//      test)
 //   3. Indexes that others freed are reused before fresh ones are taken: the table stays as long as
 //      the most objects that were live at once, plus a batch a shard.                 (growth test)
 // Locks: none; heads are compare-and-swapped with a tag against ABA.
@@ -77,8 +79,9 @@ class ObjectTable {
   StackDepot* depot_ = nullptr;
   std::atomic<uint32_t>* links_ = nullptr;  // next free index, by index; private
   uint32_t limit_ = 0;
-  uint32_t begin_ = 0;            // 1 from init() on; lower indexes are none, or forgotten
-  std::atomic<uint32_t> end_{0};  // from init() on: one past the highest index ever handed to a shard
+  uint32_t begin_ = 0;  // 1 from init() on; lower indexes are none, or forgotten
+  std::atomic<uint32_t> end_{
+      0};  // from init() on: one past the highest index ever handed to a shard
   std::array<Shard, kShards> shards_{};
 };
 

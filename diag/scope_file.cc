@@ -56,7 +56,7 @@ bool absolute_path(const char* directory, Path& path) {
 
 }  // namespace
 
-// ---- open ---------------------------------------------------------------------------------------
+// ---- open -----------------------------------------------------------------------------------
 
 bool ScopeFile::open(const ScopeFileOptions& options) {
   choose_sizes();
@@ -186,7 +186,7 @@ void ScopeFile::unmap_all() {
   unmap_region(anchor_, kPage);
 }
 
-// ---- the header -----------------------------------------------------------------------------------
+// ---- the header -----------------------------------------------------------------------------
 
 void ScopeFile::fill_header(const ScopeFileOptions& options) {
   abi::Header& h = *header();
@@ -254,7 +254,7 @@ unsigned ScopeFile::remove_stale_sometimes() {
   return remove_stale_files(directory_.c_str());
 }
 
-// ---- pages ----------------------------------------------------------------------------------------
+// ---- pages ----------------------------------------------------------------------------------
 
 bool ScopeFile::ensure_slow(const void* p, size_t bytes) {
   const auto* byte = static_cast<const std::byte*>(p);
@@ -340,7 +340,7 @@ bool ScopeFile::ensure_slot(abi::ThreadSlot* slot) {
   return ensure(slot, kPage);
 }
 
-// ---- thread blocks ----------------------------------------------------------------------------------
+// ---- thread blocks --------------------------------------------------------------------------
 
 bool ScopeFile::map_thread_block(unsigned block, void* at) {
   if (block >= kThreadBlocks)
@@ -359,8 +359,8 @@ bool ScopeFile::map_thread_block(unsigned block, void* at) {
 }
 
 // A shared mapping can be duplicated, and the copy may be longer than the original: so a page of
-// the section is as good as the descriptor. The copy starts where its source does; its last block is
-// moved to `target` and the rest given back.
+// the section is as good as the descriptor. The copy starts where its source does; its last block
+// is moved to `target` and the rest given back.
 bool ScopeFile::extend_to_block(unsigned block, void* target) {
   unsigned from = block;  // the nearest block before this one keeps the copy short
   while (from > 0 && thread_block_at_[from - 1].load(std::memory_order_relaxed) == nullptr)

@@ -4,14 +4,18 @@
 //
 //   open() ─► temporary name ─► flock ─► mmap ─► close(fd) ─► rename        no descriptor is kept
 //               │ any failure                      │
-//               ▼                                  ▼ map_thread_block(n): mremap duplicates and extends
+//               ▼                                  ▼ map_thread_block(n): mremap duplicates and
+//               extends
 //             private memory, same layout        control │ objects │ thread block 0 … n
 //                                                  ▼ ensure(p, n)
-//             false: the file system is full     pages that are really there, so a store is no SIGBUS
+//             false: the file system is full     pages that are really there, so a store is no
+//             SIGBUS
 //
 // Invariants
-//   1. A page of the file is stored to, or read, only after ensure() said true.        (full tmpfs test)
-//   2. No descriptor outlives open() or child_reopen().                          (descriptor count test)
+//   1. A page of the file is stored to, or read, only after ensure() said true.        (full tmpfs
+//      test)
+//   2. No descriptor outlives open() or child_reopen().                          (descriptor count
+//      test)
 //   3. Sections keep their offsets; under RLIMIT_AS only `bytes` and `limit` shrink.
 //   4. After child_detach() nothing in the process maps the parent's file.             (fork test)
 // Locks: mutex_ in map_thread_block() and child_reopen(); ensure() is lock-free. All system calls
@@ -19,9 +23,10 @@
 // Called from: preload/, and diag/ tables through ensure().
 // fork: child_detach() in the child's handler moves every page in use into private memory at the
 // same address. child_reopen() gives the child a file of its own and should be called once the
-// child has shown that it lives: most children exec or _exit within a millisecond, and a file for each
-// would only be litter. It must run while the child has one thread, or counts taken meanwhile are lost.
-// Rejected: keeping a descriptor (programs close or reuse any number); fallocate (needs one).
+// child has shown that it lives: most children exec or _exit within a millisecond, and a file for
+// each would only be litter. It must run while the child has one thread, or counts taken meanwhile
+// are lost. Rejected: keeping a descriptor (programs close or reuse any number); fallocate (needs
+// one).
 
 #pragma once
 
@@ -50,7 +55,8 @@ struct ScopeFileOptions {
 // What a fork child kept.
 enum class ForkKept : uint32_t {
   kEverything,
-  kNoObjects,  // too many tracked objects to copy: ObjectTable::forget() and StackDepot::forget_live()
+  // too many tracked objects to copy: ObjectTable::forget() and StackDepot::forget_live()
+  kNoObjects,
 };
 
 class ScopeFile {

@@ -2,7 +2,8 @@
 //
 // The fork child's side of ScopeFile. Everything here runs while the process has one thread.
 //
-//   child_detach   for each mapping: fresh private memory ◄─ copy of the pages in use; mremap it into place
+//   child_detach   for each mapping: fresh private memory ◄─ copy of the pages in use; mremap it
+//   into place
 //   child_reopen   new file ◄─ write(2) of the pages in use; mmap it into place
 //
 // Copies go by write(2) or between two mappings, so that a full file system is an error and not a
@@ -234,8 +235,9 @@ bool ScopeFile::write_pages(int fd) const {
   return ok;
 }
 
-// Each mapping changes from private memory to the file's copy of it. The file's pages are all there,
-// so a mapping that fails half way leaves a process that counts rightly and is merely seen in part.
+// Each mapping changes from private memory to the file's copy of it. The file's pages are all
+// there, so a mapping that fails half way leaves a process that counts rightly and is merely seen
+// in part.
 bool ScopeFile::map_over(int fd) {
   const long anchor = sys::raw(SYS_mmap, 0, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
                                static_cast<long>(abi::kThreadsOffset));

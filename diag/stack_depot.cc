@@ -28,8 +28,8 @@ uint32_t load_acquire(uint32_t& word) {
 void StackDepot::init(ScopeFile& file) {
   file_ = &file;
   next_.store(kFirstHandle, std::memory_order_relaxed);
-  // Samples have few distinct stacks: one page of buckets does, where all of them would be touched one
-  // by one.
+  // Samples have few distinct stacks: one page of buckets does, where all of them would be touched
+  // one by one.
   const bool all = file.header()->track_mode == static_cast<uint32_t>(abi::TrackMode::kAll);
   bucket_mask_ = (all ? abi::kDepotBuckets : kSampledBuckets) - 1;
 }
@@ -113,7 +113,8 @@ uint32_t StackDepot::insert(const uintptr_t* frames, unsigned count, uint32_t ge
   memcpy(frames_of(record), frames, count * sizeof(uintptr_t));
   for (;;) {
     const uint32_t seen = newest;
-    // A head that names no record (tampered with, or stored by our parent after the fork) is dropped.
+    // A head that names no record (tampered with, or stored by our parent after the fork) is
+    // dropped.
     const uint32_t next = find(newest) == nullptr ? 0 : newest;
     std::atomic_ref(record->next).store(next, std::memory_order_relaxed);
     // Publishes the record: pairs with load_acquire of a head or a next.

@@ -33,7 +33,8 @@ struct Failure {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  // NOLINTBEGIN(google-explicit-constructor): `return value;` and `return Failure{...};` are the point.
+  // NOLINTBEGIN(google-explicit-constructor): `return value;` and `return Failure{...};` are the
+  // point.
   Result(T value) : held_(std::move(value)) {}
   Result(Failure failure) : held_(std::move(failure)) {}
   // NOLINTEND(google-explicit-constructor)

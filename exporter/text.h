@@ -18,7 +18,8 @@ namespace slabscope {
 // Valid UTF-8 without control characters: what is not is replaced by U+FFFD.
 std::string printable_utf8(std::string_view bytes);
 
-// As many display cells as a terminal needs, for text that printable_utf8() made (a code point each).
+// As many display cells as a terminal needs, for text that printable_utf8() made (a code point
+// each).
 size_t display_width(std::string_view text);
 
 // 0 -> "0", 1536 -> "1.5K", 5 << 30 -> "5.0G"; powers of 1024, at most 5 characters; no locale.

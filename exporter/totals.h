@@ -3,7 +3,8 @@
 // Totals: the counters of an app, which never fall although its processes come and go.
 //
 //   scope file ─each scan─► Ledger: last counts of the file ─gone─► sum of what ended ─┐
-//                                     └────────────────────────────────────────────────┴► app totals
+//                                     └────────────────────────────────────────────────┴► app
+//                                     totals
 //
 // A file counts by its last known counts for as long as it can be seen, living or dead, and moves
 // into its app's sum when it is gone, whoever removed it: this reaper, another exporter, or a

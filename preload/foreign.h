@@ -2,9 +2,9 @@
 //
 // Foreign blocks: what other allocators returned and the program hands to us.
 //
-// Libraries that were loaded with RTLD_DEEPBIND, and code that calls __libc_malloc, use libc's heap and
-// may free its blocks through us. A pointer that the page map does not know goes to libc's own free,
-// if it looks like one of libc's blocks; else it is the program's mistake.
+// Libraries that were loaded with RTLD_DEEPBIND, and code that calls __libc_malloc, use libc's heap
+// and may free its blocks through us. A pointer that the page map does not know goes to libc's own
+// free, if it looks like one of libc's blocks; else it is the program's mistake.
 
 #pragma once
 

@@ -7,8 +7,9 @@
 //   destructor   ─► what remains is written down, the file says "exited"
 //
 // Constructors of other libraries, and the loader itself, allocate before our constructor runs: the
-// heap serves them from the first call on. A process that never allocates boots in the constructor, so
-// that it can be seen. No step allocates while it holds a lock.
+// heap serves them from the first call on. A process that never allocates never boots, unless
+// SLABSCOPE_TRACK is given: it has nothing to show and pays for two mappings (docs/decisions/0009).
+// No step allocates while it holds a lock.
 // Locks at fork: slab's, in their order (heap.h). Diag's tables are lock-free.
 
 #include <elf.h>
@@ -24,7 +25,8 @@
 #include "slab/cache/thread_registry.h"
 #include "slab/heap.h"
 
-extern "C" SC_WEAK void* __libc_stack_end;  // the stack as the kernel laid it out: argc, argv, environment
+extern "C" SC_WEAK void*
+    __libc_stack_end;  // the stack as the kernel laid it out: argc, argv, environment
 
 namespace slabscope {
 namespace {
@@ -35,16 +37,19 @@ constinit bool g_options_read = false;
 
 // The environment: libc's once libc is up; before that where the kernel put it.
 const char* const* find_environment() {
-  if (environ != nullptr) return environ;
-  if (&__libc_stack_end == nullptr || __libc_stack_end == nullptr) return nullptr;
+  if (environ != nullptr)
+    return environ;
+  if (&__libc_stack_end == nullptr || __libc_stack_end == nullptr)
+    return nullptr;
   const auto* words = static_cast<const uintptr_t*>(__libc_stack_end);
   const uintptr_t argc = words[0];
   // argc arguments and a null follow; anything else is not a stack as we know it.
-  if (argc > (1 << 20) || words[argc + 1] != 0) return nullptr;
+  if (argc > (1 << 20) || words[argc + 1] != 0)
+    return nullptr;
   return reinterpret_cast<const char* const*>(words + argc + 2);
 }
 
-// ---- the end of a thread -------------------------------------------------------------------------
+// ---- the end of a thread --------------------------------------------------------------------
 
 // Other keys' destructors may still allocate and free: wait until the last round but one before
 // the thread's cache goes. The value counts the rounds.
@@ -58,10 +63,11 @@ void thread_ending(void* value) {
 }
 
 void thread_started() {
-  if (g_have_key) (void)pthread_setspecific(g_thread_key, reinterpret_cast<void*>(1));
+  if (g_have_key)
+    (void)pthread_setspecific(g_thread_key, reinterpret_cast<void*>(1));
 }
 
-// ---- fork ------------------------------------------------------------------------------------------
+// ---- fork -----------------------------------------------------------------------------------
 
 void before_fork() {
   const bool booted = g_watch.file.ready();
@@ -73,28 +79,35 @@ void before_fork() {
   }
 }
 
-void after_fork_in_parent() { heap_unlock_after_fork(); }
+void after_fork_in_parent() {
+  heap_unlock_after_fork();
+}
 
 void after_fork_in_child() {
   watch_after_fork();
   heap_reset_after_fork();
 }
 
-// ---- start and end of the process ------------------------------------------------------------------
+// ---- start and end of the process -----------------------------------------------------------
 
 // Set-uid programs ignore the environment.
 void read_options() {
-  if (g_options_read) return;
+  if (g_options_read)
+    return;
   g_options_read = true;
-  if (getauxval(AT_SECURE) == 0) parse_options(find_environment(), g_options);
+  if (getauxval(AT_SECURE) == 0)
+    parse_options(find_environment(), g_options);
 }
 
 __attribute__((constructor)) void start() {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-  const OwnScope own;  // boots; what loading a library for us leaves behind is not the program's
+  read_options();
   const Options& options = g_options;
-  if (!options.track_named || options.track == abi::TrackMode::kOff) return;
-  if (!g_watch.file.ready()) return;
+  if (!options.track_named)
+    return;
+  const OwnScope own;  // boots; what loading a library for us leaves behind is not the program's
+  if (options.track == abi::TrackMode::kOff || !g_watch.file.ready())
+    return;
   g_watch.modules.add_loaded();
   // Who names the mode wants stacks, and gets libunwind for samples too (docs/decisions/0005).
   diag::backtrace_init(abi::TrackMode::kAll);
@@ -110,9 +123,11 @@ bool report_wanted() {
   return __builtin_strcmp(report, "off") != 0 && __builtin_strcmp(report, "auto") != 0;
 }
 
-// The process's end is the destruction of all its caches: nothing is freed, what remains is reported.
+// The process's end is the destruction of all its caches: nothing is freed, what remains is
+// reported.
 __attribute__((destructor)) void end() {
-  if (!g_watch.file.ready()) return;
+  if (!g_watch.file.ready())
+    return;
   watch_refresh();
   (void)watch_remaining();
   if (report_wanted()) {

@@ -19,7 +19,8 @@ namespace {
 
 // nullptr with errno set, or the block.
 SC_INLINE void* or_enomem(void* block) {
-  if (SC_UNLIKELY(block == nullptr)) errno = ENOMEM;
+  if (SC_UNLIKELY(block == nullptr))
+    errno = ENOMEM;
   return block;
 }
 
@@ -29,12 +30,16 @@ void* aligned(size_t alignment, size_t size) {
     errno = EINVAL;
     return nullptr;
   }
-  while (!is_power_of_two(alignment)) alignment = (alignment | (alignment - 1)) + 1;
-  if (size > Config::kMaxRequest || alignment > Config::kMaxRequest - size) return or_enomem(nullptr);
+  while (!is_power_of_two(alignment))
+    alignment = (alignment | (alignment - 1)) + 1;
+  if (size > Config::kMaxRequest || alignment > Config::kMaxRequest - size)
+    return or_enomem(nullptr);
   return or_enomem(allocate_aligned(alignment, size));
 }
 
-SC_NOINLINE void* malloc_slow(size_t size) { return or_enomem(allocate_slow(size)); }
+SC_NOINLINE void* malloc_slow(size_t size) {
+  return or_enomem(allocate_slow(size));
+}
 
 }  // namespace
 }  // namespace slabscope
@@ -48,15 +53,24 @@ SC_EXPORT void* malloc(size_t size) {
   if (SC_LIKELY(size <= Config::kFineMax)) {
     void* object = slabscope::pop_fast(
         slabscope::bin_at(slabscope::t_bins, slabscope::SizeClass::fine_offset(size)));
-    if (SC_LIKELY(object != nullptr)) return object;
+    if (SC_LIKELY(object != nullptr))
+      return object;
   }
   return slabscope::malloc_slow(size);
 }
 
-SC_EXPORT void free(void* block) { slabscope::deallocate(block); }
-SC_EXPORT void cfree(void* block) { slabscope::deallocate(block); }
-SC_EXPORT void free_sized(void* block, size_t) { slabscope::deallocate(block); }
-SC_EXPORT void free_aligned_sized(void* block, size_t, size_t) { slabscope::deallocate(block); }
+SC_EXPORT void free(void* block) {
+  slabscope::deallocate(block);
+}
+SC_EXPORT void cfree(void* block) {
+  slabscope::deallocate(block);
+}
+SC_EXPORT void free_sized(void* block, size_t) {
+  slabscope::deallocate(block);
+}
+SC_EXPORT void free_aligned_sized(void* block, size_t, size_t) {
+  slabscope::deallocate(block);
+}
 
 SC_EXPORT void* calloc(size_t count, size_t size) {
   size_t bytes = 0;
@@ -67,7 +81,8 @@ SC_EXPORT void* calloc(size_t count, size_t size) {
 }
 
 SC_EXPORT void* realloc(void* block, size_t size) {
-  if (block == nullptr) return malloc(size);
+  if (block == nullptr)
+    return malloc(size);
   if (size == 0) {
     slabscope::deallocate(block);
     return nullptr;
@@ -77,14 +92,17 @@ SC_EXPORT void* realloc(void* block, size_t size) {
 
 SC_EXPORT void* reallocarray(void* block, size_t count, size_t size) {
   size_t bytes = 0;
-  if (__builtin_mul_overflow(count, size, &bytes)) return slabscope::or_enomem(nullptr);
+  if (__builtin_mul_overflow(count, size, &bytes))
+    return slabscope::or_enomem(nullptr);
   return realloc(block, bytes);
 }
 
 SC_EXPORT int posix_memalign(void** result, size_t alignment, size_t size) {
-  if (!slabscope::is_power_of_two(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
+  if (!slabscope::is_power_of_two(alignment) || alignment % sizeof(void*) != 0)
+    return EINVAL;
   void* block = slabscope::aligned(alignment, size);
-  if (block == nullptr) return ENOMEM;
+  if (block == nullptr)
+    return ENOMEM;
   *result = block;
   return 0;
 }
@@ -101,15 +119,20 @@ SC_EXPORT void* memalign(size_t alignment, size_t size) {
   return slabscope::aligned(alignment == 0 ? 1 : alignment, size);
 }
 
-SC_EXPORT void* valloc(size_t size) { return slabscope::aligned(slabscope::vm::kOsPage, size); }
+SC_EXPORT void* valloc(size_t size) {
+  return slabscope::aligned(slabscope::vm::kOsPage, size);
+}
 
 SC_EXPORT void* pvalloc(size_t size) {
   const size_t rounded = align_up(size, slabscope::vm::kOsPage);
-  if (rounded < size) return slabscope::or_enomem(nullptr);
+  if (rounded < size)
+    return slabscope::or_enomem(nullptr);
   return slabscope::aligned(slabscope::vm::kOsPage,
                             rounded == 0 ? slabscope::vm::kOsPage : rounded);
 }
 
-SC_EXPORT size_t malloc_usable_size(void* block) { return slabscope::usable_size(block); }
+SC_EXPORT size_t malloc_usable_size(void* block) {
+  return slabscope::usable_size(block);
+}
 
 }  // extern "C"

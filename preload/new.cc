@@ -2,10 +2,10 @@
 //
 // operator new and delete, all forms, without a C++ runtime of our own.
 //
-// The standard: on failure call the new-handler and try again; without one throw std::bad_alloc. Both
-// belong to the program's libstdc++: their symbols are weak here, present when the program is C++
-// and null in a C program, where nobody calls operator new. (With libc++ there is no function that
-// throws bad_alloc for us: then the message below and abort().)
+// The standard: on failure call the new-handler and try again; without one throw std::bad_alloc.
+// Both belong to the program's libstdc++: their symbols are weak here, present when the program is
+// C++ and null in a C program, where nobody calls operator new. (With libc++ there is no function
+// that throws bad_alloc for us: then the message below and abort().)
 
 #include <cstddef>
 #include <new>
@@ -27,7 +27,8 @@ enum class OnFailure : unsigned char { kThrow, kReturnNull };
 SC_COLD void* retry(size_t size, size_t alignment, OnFailure on_failure) {
   while (_ZSt15get_new_handlerv != nullptr) {
     const std::new_handler handler = _ZSt15get_new_handlerv();
-    if (handler == nullptr) break;
+    if (handler == nullptr)
+      break;
     // It frees something, installs another handler, throws, or ends the program.
     if (on_failure == OnFailure::kThrow) {
       handler();
@@ -35,10 +36,13 @@ SC_COLD void* retry(size_t size, size_t alignment, OnFailure on_failure) {
       return nullptr;
     }
     void* block = allocate_aligned(alignment, size);
-    if (block != nullptr) return block;
+    if (block != nullptr)
+      return block;
   }
-  if (on_failure == OnFailure::kReturnNull) return nullptr;
-  if (_ZSt17__throw_bad_allocv != nullptr) _ZSt17__throw_bad_allocv();
+  if (on_failure == OnFailure::kReturnNull)
+    return nullptr;
+  if (_ZSt17__throw_bad_allocv != nullptr)
+    _ZSt17__throw_bad_allocv();
   panic("out of memory in operator new, for bytes:", reinterpret_cast<void*>(size),
         "and no std::bad_alloc to throw");
 }
@@ -62,8 +66,12 @@ using slabscope::new_aligned;
 using slabscope::new_block;
 using slabscope::OnFailure;
 
-SC_EXPORT void* operator new(size_t size) { return new_block(size, OnFailure::kThrow); }
-SC_EXPORT void* operator new[](size_t size) { return new_block(size, OnFailure::kThrow); }
+SC_EXPORT void* operator new(size_t size) {
+  return new_block(size, OnFailure::kThrow);
+}
+SC_EXPORT void* operator new[](size_t size) {
+  return new_block(size, OnFailure::kThrow);
+}
 SC_EXPORT void* operator new(size_t size, const std::nothrow_t&) noexcept {
   return new_block(size, OnFailure::kReturnNull);
 }
@@ -85,14 +93,30 @@ SC_EXPORT void* operator new[](size_t size, std::align_val_t alignment,
   return new_aligned(size, alignment, OnFailure::kReturnNull);
 }
 
-SC_EXPORT void operator delete(void* block) noexcept { deallocate(block); }
-SC_EXPORT void operator delete[](void* block) noexcept { deallocate(block); }
-SC_EXPORT void operator delete(void* block, size_t) noexcept { deallocate(block); }
-SC_EXPORT void operator delete[](void* block, size_t) noexcept { deallocate(block); }
-SC_EXPORT void operator delete(void* block, const std::nothrow_t&) noexcept { deallocate(block); }
-SC_EXPORT void operator delete[](void* block, const std::nothrow_t&) noexcept { deallocate(block); }
-SC_EXPORT void operator delete(void* block, std::align_val_t) noexcept { deallocate(block); }
-SC_EXPORT void operator delete[](void* block, std::align_val_t) noexcept { deallocate(block); }
+SC_EXPORT void operator delete(void* block) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete[](void* block) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete(void* block, size_t) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete[](void* block, size_t) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete(void* block, const std::nothrow_t&) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete[](void* block, const std::nothrow_t&) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete(void* block, std::align_val_t) noexcept {
+  deallocate(block);
+}
+SC_EXPORT void operator delete[](void* block, std::align_val_t) noexcept {
+  deallocate(block);
+}
 SC_EXPORT void operator delete(void* block, size_t, std::align_val_t) noexcept {
   deallocate(block);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The one file that is compiled with exceptions: operator new's nothrow forms must turn a
-// std::bad_alloc that the new-handler throws into a null pointer. The runtime's functions are weak: a
-// program that throws brings them along, and a C program never comes here.
+// std::bad_alloc that the new-handler throws into a null pointer. The runtime's functions are weak:
+// a program that throws brings them along, and a C program never comes here.
 
 #include "preload/new_handler.h"
 

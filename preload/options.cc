@@ -15,7 +15,8 @@ constexpr char kPrefix[] = "SLABSCOPE_";
 // What follows `prefix` in `text`, or nullptr.
 const char* after(const char* text, const char* prefix) {
   while (*prefix != '\0') {
-    if (*text++ != *prefix++) return nullptr;
+    if (*text++ != *prefix++)
+      return nullptr;
   }
   return text;
 }
@@ -27,12 +28,15 @@ bool equal(const char* a, const char* b) {
 
 // A decimal number of at most `most`; false if `text` is anything else.
 bool parse_number(const char* text, uint64_t most, uint64_t& value) {
-  if (*text == '\0') return false;
+  if (*text == '\0')
+    return false;
   uint64_t result = 0;
   for (; *text != '\0'; ++text) {
-    if (*text < '0' || *text > '9') return false;
+    if (*text < '0' || *text > '9')
+      return false;
     result = result * 10 + static_cast<uint64_t>(*text - '0');
-    if (result > most) return false;
+    if (result > most)
+      return false;
   }
   value = result;
   return true;
@@ -44,7 +48,7 @@ void complain(const char* entry, const char* what) {
   sys::write_all(STDERR_FILENO, line.data(), line.size());
 }
 
-// ---- one parser a type of options.def -----------------------------------------------------------
+// ---- one parser a type of options.def -------------------------------------------------------
 
 const char* parse_track(const char* value, Options& options) {
   const char* interval = after(value, "sampled:");
@@ -67,23 +71,27 @@ const char* parse_track(const char* value, Options& options) {
 
 const char* parse_decay_ms(const char* value, Options& options) {
   uint64_t ms = 0;
-  if (!parse_number(value, INT32_MAX, ms)) return "not a number of milliseconds; ignored";
+  if (!parse_number(value, INT32_MAX, ms))
+    return "not a number of milliseconds; ignored";
   options.decay_ms = static_cast<uint32_t>(ms);
   return nullptr;
 }
 
 const char* parse_report(const char* value, Options& options) {
   size_t length = 0;
-  while (value[length] != '\0') ++length;
+  while (value[length] != '\0')
+    ++length;
   if (length == 0 || length >= sizeof(options.report)) {
     return "not auto, off, stderr or a file name of up to 255 bytes; ignored";
   }
-  for (size_t i = 0; i <= length; ++i) options.report[i] = value[i];
+  for (size_t i = 0; i <= length; ++i)
+    options.report[i] = value[i];
   return nullptr;
 }
 
 const char* parse_dir(const char* value, Options& options) {
-  if (*value != '/') return "not an absolute directory; ignored";
+  if (*value != '/')
+    return "not an absolute directory; ignored";
   options.dir = value;
   return nullptr;
 }
@@ -94,14 +102,17 @@ const char* parse_app(const char* value, Options& options) {
 }
 
 // Names that begin with our prefix but are read by the slabscope program, not by the shim.
-bool is_of_the_tools(const char* entry) { return after(entry, "SLABSCOPE_LIB=") != nullptr; }
+bool is_of_the_tools(const char* entry) {
+  return after(entry, "SLABSCOPE_LIB=") != nullptr;
+}
 
 void parse_entry(const char* entry, Options& options) {
-#define OPTION(name, field, type, default_text, help)                        \
-  if (const char* value = after(entry, name "="); value != nullptr) {        \
-    const char* problem = parse_##field(value, options);                     \
-    if (problem != nullptr) complain(entry, problem);                        \
-    return;                                                                  \
+#define OPTION(name, field, type, default_text, help)                 \
+  if (const char* value = after(entry, name "="); value != nullptr) { \
+    const char* problem = parse_##field(value, options);              \
+    if (problem != nullptr)                                           \
+      complain(entry, problem);                                       \
+    return;                                                           \
   }
 #include "preload/options.def"
 #undef OPTION
@@ -113,11 +124,14 @@ void parse_entry(const char* entry, Options& options) {
 }  // namespace
 
 void parse_options(const char* const* environment, Options& options) {
-  if (environment == nullptr) return;
+  if (environment == nullptr)
+    return;
   for (; *environment != nullptr; ++environment) {
-    if (after(*environment, kPrefix) != nullptr) parse_entry(*environment, options);
+    if (after(*environment, kPrefix) != nullptr)
+      parse_entry(*environment, options);
     const char* xdg = after(*environment, "XDG_RUNTIME_DIR=");
-    if (xdg != nullptr && *xdg == '/') options.xdg_runtime_dir = xdg;
+    if (xdg != nullptr && *xdg == '/')
+      options.xdg_runtime_dir = xdg;
   }
 }
 

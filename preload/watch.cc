@@ -18,14 +18,7 @@
 namespace slabscope {
 namespace {
 
-// A fork child gets a file of its own at its first clock tick after this long: a child that is to
-// exec or _exit does so within a millisecond or two and would only leave litter.
-constexpr uint32_t kChildSettlesMs = 5;
-
-constinit bool g_child_unseen = false;  // a fork child without a file of its own
-constinit uint32_t g_forked_ms = 0;
-
-// ---- what slab's statistics are, outside ---------------------------------------------------------
+// ---- what slab's statistics are, outside ----------------------------------------------------
 
 static_assert(sizeof(CacheStats) == sizeof(abi::CacheStats));
 static_assert(offsetof(CacheStats, live_bytes) == offsetof(abi::CacheStats, live_bytes));
@@ -60,7 +53,8 @@ constinit CacheStats g_unseen_stats{};  // of a cache whose record has no room i
 
 CacheStats* cache_created(const CacheInfo& info) {
   abi::CacheRecord& record = g_watch.file.caches()[info.id];
-  if (!g_watch.file.ensure(&record, sizeof(record))) return &g_unseen_stats;
+  if (!g_watch.file.ensure(&record, sizeof(record)))
+    return &g_unseen_stats;
   const auto kind = info.id == Config::kLargeId ? abi::CacheKind::kLarge
                     : info.id == Config::kOwnId ? abi::CacheKind::kOwn
                                                 : abi::CacheKind::kMalloc;
@@ -75,18 +69,22 @@ CacheStats* cache_created(const CacheInfo& info) {
   }
   __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
   uint64_t& used = g_watch.file.section(abi::kSectionCaches).used;
-  if (used < info.id + 1U) __atomic_store_n(&used, info.id + 1U, __ATOMIC_RELAXED);
+  if (used < info.id + 1U)
+    __atomic_store_n(&used, info.id + 1U, __ATOMIC_RELAXED);
   return reinterpret_cast<CacheStats*>(&record.stats);
 }
 
-bool map_counters(unsigned block, void* at) { return g_watch.file.map_thread_block(block, at); }
+bool map_counters(unsigned block, void* at) {
+  return g_watch.file.map_thread_block(block, at);
+}
 
-// The caller's thread id without a system call, which a sandbox may refuse by then: libc writes it into
-// a mutex that wants to know its owner. (The thread's name can be had only by asking; tools read it
-// from /proc.)
+// The caller's thread id without a system call, which a sandbox may refuse by then: libc writes it
+// into a mutex that wants to know its owner. (The thread's name can be had only by asking; tools
+// read it from /proc.)
 uint32_t own_tid() {
   pthread_mutex_t mutex = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-  if (pthread_mutex_lock(&mutex) != 0) return 0;
+  if (pthread_mutex_lock(&mutex) != 0)
+    return 0;
   const auto tid = static_cast<uint32_t>(mutex.__data.__owner);
   pthread_mutex_unlock(&mutex);
   return tid;
@@ -94,58 +92,68 @@ uint32_t own_tid() {
 
 bool slot_opened(unsigned number, void* counters) {
   auto* slot = static_cast<abi::ThreadSlot*>(counters);
-  if (!g_watch.file.ensure_slot(slot)) return false;
+  if (!g_watch.file.ensure_slot(slot))
+    return false;
   slot->tid = own_tid();
   slot->started_monotonic_ns = monotonic_ns();
   ++slot->generation;
   __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kLive), __ATOMIC_RELEASE);
   uint64_t& used = g_watch.file.section(abi::kSectionThreads).used;
-  if (used < number + 1U) __atomic_store_n(&used, number + 1U, __ATOMIC_RELAXED);
+  if (used < number + 1U)
+    __atomic_store_n(&used, number + 1U, __ATOMIC_RELAXED);
   watch_refresh();
   return true;
 }
 
 void slot_closed(void* counters) {
   auto* slot = static_cast<abi::ThreadSlot*>(counters);
-  __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kEnded),
-                   __ATOMIC_RELEASE);
+  __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kEnded), __ATOMIC_RELEASE);
 }
 
-bool counters_needed(CounterPair* pair) { return g_watch.file.ensure(pair, sizeof(*pair)); }
+bool counters_needed(CounterPair* pair) {
+  return g_watch.file.ensure(pair, sizeof(*pair));
+}
 
-// ---- which allocations are tracked ---------------------------------------------------------------
+// ---- which allocations are tracked ----------------------------------------------------------
 
 uint64_t sample_distance(uint64_t* rng, size_t object_size) {
   switch (g_options.track) {
-    case abi::TrackMode::kOff: return kNever;
-    case abi::TrackMode::kAll: return 0;
-    case abi::TrackMode::kSampled: break;
+    case abi::TrackMode::kOff:
+      return kNever;
+    case abi::TrackMode::kAll:
+      return 0;
+    case abi::TrackMode::kSampled:
+      break;
   }
-  // Objects until a Poisson process over bytes hits one: geometric with P = 1 - exp(-size/interval),
-  // which is what the floor of an exponential with that mean is.
-  const double mean = static_cast<double>(g_options.sample_interval) /
-                      static_cast<double>(object_size);
+  // Objects until a Poisson process over bytes hits one: geometric with P = 1 -
+  // exp(-size/interval), which is what the floor of an exponential with that mean is.
+  const double mean =
+      static_cast<double>(g_options.sample_interval) / static_cast<double>(object_size);
   const double u = static_cast<double>((diag::next_random(*rng) >> 11) + 1) * 0x1p-53;
   return 1 + static_cast<uint64_t>(diag::negative_log(u) * mean);
 }
 
 uint64_t sample_bytes(uint64_t* rng) {
   switch (g_options.track) {
-    case abi::TrackMode::kOff: return kNever;
-    case abi::TrackMode::kAll: return 0;
-    case abi::TrackMode::kSampled: break;
+    case abi::TrackMode::kOff:
+      return kNever;
+    case abi::TrackMode::kAll:
+      return 0;
+    case abi::TrackMode::kSampled:
+      break;
   }
   return diag::next_gap(*rng, g_options.sample_interval);
 }
 
-// Frames between the program and capture(): the hook, the slow path, malloc or operator new. The tools
-// leave out what lies in this library, so one too few is harmless and one too many is not.
+// Frames between the program and capture(): the hook, the slow path, malloc or operator new. The
+// tools leave out what lies in this library, so one too few is harmless and one too many is not.
 constexpr unsigned kOwnFrames = 1;
 
 uint32_t capture() {
   uintptr_t frames[abi::kMaxFrames];
   const unsigned count = diag::capture(frames, abi::kMaxFrames, kOwnFrames);
-  if (count == 0) return 0;
+  if (count == 0)
+    return 0;
   bool is_new = false;
   const uint32_t handle =
       g_watch.depot.insert(frames, count, g_watch.modules.generation(), &is_new);
@@ -172,7 +180,9 @@ uint32_t track(const void* object, size_t requested, size_t object_size, unsigne
                              static_cast<uint16_t>(cache), interval);
 }
 
-void untrack(uint32_t record, const void*) { g_watch.objects.remove(record); }
+void untrack(uint32_t record, const void*) {
+  g_watch.objects.remove(record);
+}
 
 uint32_t retrack(uint32_t record, const void* object, size_t requested) {
   const abi::ObjectRecord* known = g_watch.objects.find(record);
@@ -186,16 +196,10 @@ uint32_t retrack(uint32_t record, const void* object, size_t requested) {
                              old.interval);
 }
 
-// ---- time ----------------------------------------------------------------------------------------
+// ---- time -----------------------------------------------------------------------------------
 
-bool tick(uint32_t now_ms) {
+void tick() {
   watch_refresh();
-  if (SC_LIKELY(!g_child_unseen)) return false;
-  if (g_forked_ms == 0) g_forked_ms = now_ms | 1;
-  if (now_ms - g_forked_ms < kChildSettlesMs) return true;
-  g_child_unseen = false;
-  (void)g_watch.file.child_reopen();
-  return false;
 }
 
 }  // namespace
@@ -215,8 +219,10 @@ void watch_open() {
                                                      : options.track == abi::TrackMode::kSampled
                                                          ? options.sample_interval
                                                          : 0});
-  if (!g_watch.file.ready()) return;
-  if (shared) (void)g_watch.file.remove_stale_sometimes();
+  if (!g_watch.file.ready())
+    return;
+  if (shared)
+    (void)g_watch.file.remove_stale_sometimes();
   g_watch.modules.init(g_watch.file);
   g_watch.depot.init(g_watch.file);
   (void)g_watch.objects.init(g_watch.file, g_watch.depot);
@@ -226,7 +232,8 @@ void watch_open() {
 void watch_install(Hooks& hooks) {
   hooks.foreign_free = foreign_free;
   hooks.foreign_size = foreign_size;
-  if (!g_watch.file.ready()) return;  // no memory even for private numbers: a plain allocator
+  if (!g_watch.file.ready())
+    return;  // no memory even for private numbers: a plain allocator
   hooks.cache_created = cache_created;
   hooks.map_counters = map_counters;
   hooks.slot_opened = slot_opened;
@@ -251,12 +258,13 @@ void watch_refresh() {
   stat_set(header->counters.mapped_metadata_bytes, meta_mapped_bytes());
   const abi::Section& depot = header->sections[abi::kSectionDepot];
   const abi::Section& objects = header->sections[abi::kSectionObjects];
-  stat_set(header->counters.mapped_stacks_bytes,
-           stat_get(depot.used) * depot.record_bytes + stat_get(objects.used) * objects.record_bytes);
+  stat_set(header->counters.mapped_stacks_bytes, stat_get(depot.used) * depot.record_bytes +
+                                                     stat_get(objects.used) * objects.record_bytes);
 }
 
 Remaining remaining_in(unsigned id) {
-  if (id == Config::kOwnId || !g_caches.ready(id)) return {};
+  if (id == Config::kOwnId || !g_caches.ready(id))
+    return {};
   const CounterPair total = g_threads.total(id);
   const uint64_t live = total.allocs - total.frees;
   return {live, id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
@@ -276,16 +284,14 @@ Remaining watch_remaining() {
 }
 
 void watch_after_fork() {
-  if (!g_watch.file.ready()) return;
+  if (!g_watch.file.ready())
+    return;
   g_watch.modules.reset_after_fork();
   if (g_watch.file.child_detach() == diag::ForkKept::kNoObjects) {
     g_watch.objects.forget();
     g_watch.depot.forget_live();
   }
-  g_child_unseen = true;
-  g_forked_ms = 0;
-  ThreadCache* cache = ThreadCache::current();
-  if (cache != nullptr) cache->tick_soon();
+  (void)g_watch.file.child_reopen();
 }
 
 }  // namespace slabscope

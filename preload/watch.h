@@ -5,8 +5,9 @@
 //   slab's hooks ──► counters, caches, threads ──► ScopeFile
 //                └─► capture ─► StackDepot ─► ObjectTable
 //
-// Set up by slab_boot() at the first allocation. Every function may be called from any thread's slow path. Never allocates from the heap,
-// except that the first capture in a thread may (libunwind's thread-local block).
+// Set up by slab_boot() at the first allocation. Every function may be called from any thread's
+// slow path. Never allocates from the heap, except that the first capture in a thread may
+// (libunwind's thread-local block).
 
 #pragma once
 
@@ -44,7 +45,7 @@ Remaining remaining_in(unsigned id);  // one cache; nothing for the shim's own
 // Numbers that are not kept step by step (the allocator's own memory) are brought up to date.
 void watch_refresh();
 
-// In a fork child: private numbers at once, a file of its own once the child has shown that it lives.
+// In a fork child: numbers and a file of its own. Later it may be in a sandbox that forbids files.
 void watch_after_fork();
 
 }  // namespace slabscope

@@ -25,7 +25,8 @@ class CacheGuard {
     }
   }
   ~CacheGuard() {
-    if (SC_UNLIKELY(orphan_)) g_threads.unlock_orphans();
+    if (SC_UNLIKELY(orphan_))
+      g_threads.unlock_orphans();
   }
   CacheGuard(const CacheGuard&) = delete;
   CacheGuard& operator=(const CacheGuard&) = delete;
@@ -59,7 +60,8 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
     return nullptr;
   }
   CacheGuard cache;
-  if (!cache) return no_memory();
+  if (!cache)
+    return no_memory();
   uint32_t stack = 0;
   const bool tracked = cache->sample_large(size);
   if (tracked) {
@@ -68,17 +70,19 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
     cache->set_busy(false);
   }
   const LargeBlock block = large_allocate(size, alignment);
-  if (block.address == nullptr) return no_memory();
+  if (block.address == nullptr)
+    return no_memory();
   cache->count_large_alloc();
   if (tracked) {
     large_set_record(block.address,
                      g_hooks.track(block.address, size, size, Config::kLargeId, stack));
   }
-  if (fill == Fill::kZero && !block.zeroed) __builtin_memset(block.address, 0, size);
+  if (fill == Fill::kZero && !block.zeroed)
+    __builtin_memset(block.address, 0, size);
   return block.address;
 }
 
-// ---- the slow half of free -----------------------------------------------------------------------
+// ---- the slow half of free ------------------------------------------------------------------
 
 // The slab that `block` lies in, nullptr if it lies in none.
 Slab* slab_of(const void* block) {
@@ -95,15 +99,18 @@ Slab* slab_of(const void* block) {
 
 void free_tracked_object(KmemCache* cache, Slab* slab, void* block) {
   const uint32_t index = cache->index_of(slab, block);
-  if (index == KmemCache::kNotAnObject) invalid_free(block, "no object starts there");
+  if (index == KmemCache::kNotAnObject)
+    invalid_free(block, "no object starts there");
   const uint32_t record = __atomic_exchange_n(&slab->records[index], 0, __ATOMIC_ACQ_REL);
   if (record == 0) {
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", block, "its record is gone");
   }
-  if (record != ThreadCache::kUnrecorded) g_hooks.untrack(record, block);
+  if (record != ThreadCache::kUnrecorded)
+    g_hooks.untrack(record, block);
   CacheGuard guard;
-  if (guard) guard->free_tracked(cache, slab, block);
+  if (guard)
+    guard->free_tracked(cache, slab, block);
 }
 
 // A pointer that is neither in a slab nor a large block: another allocator's, or nobody's.
@@ -113,7 +120,8 @@ void free_unknown(void* block) {
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", block, "or of a pointer into the middle of a block");
   }
-  if (!g_hooks.foreign_free(block)) invalid_free(block, "no allocation returned it");
+  if (!g_hooks.foreign_free(block))
+    invalid_free(block, "no allocation returned it");
   stat_add(g_heap_stats->foreign_frees, 1);
 }
 
@@ -123,7 +131,9 @@ OwnScope::OwnScope() : was_on_(ThreadRegistry::own_mode()) {
   (void)g_threads.current_or_start();
   ThreadRegistry::set_own_mode(true);
 }
-OwnScope::~OwnScope() { ThreadRegistry::set_own_mode(was_on_); }
+OwnScope::~OwnScope() {
+  ThreadRegistry::set_own_mode(was_on_);
+}
 
 void* allocate_slow(size_t size) {
   if (SC_LIKELY(size <= Config::kSmallMax)) {
@@ -136,14 +146,17 @@ void* allocate_slow(size_t size) {
 }
 
 void* allocate_zeroed(size_t size) {
-  if (size > Config::kSmallMax) return allocate_large(size, Config::kGranule, Fill::kZero);
+  if (size > Config::kSmallMax)
+    return allocate_large(size, Config::kGranule, Fill::kZero);
   void* object = allocate(size);
-  if (object != nullptr) __builtin_memset(object, 0, size);
+  if (object != nullptr)
+    __builtin_memset(object, 0, size);
   return object;
 }
 
 void* allocate_aligned(size_t alignment, size_t size) {
-  if (alignment <= Config::kGranule) return allocate(size);
+  if (alignment <= Config::kGranule)
+    return allocate(size);
   const unsigned id = SizeClass::aligned_id_of(size, alignment);
   if (id == 0) {
     return allocate_large(size > Config::kSmallMax ? size : Config::kSmallMax + 1, alignment,
@@ -154,17 +167,20 @@ void* allocate_aligned(size_t alignment, size_t size) {
 }
 
 void deallocate_slow(void* block) {
-  if (block == nullptr) return;
+  if (block == nullptr)
+    return;
   Slab* slab = slab_of(block);
   if (SC_LIKELY(slab != nullptr)) {
     KmemCache* cache = slab->cache.load(std::memory_order_acquire);
-    if (SC_UNLIKELY(cache == nullptr)) free_unknown(block);
+    if (SC_UNLIKELY(cache == nullptr))
+      free_unknown(block);
     if (cache->tracked()) {
       free_tracked_object(cache, slab, block);
       return;
     }
     CacheGuard guard;
-    if (guard) guard->free_slow(cache->id(), block);
+    if (guard)
+      guard->free_slow(cache->id(), block);
     return;
   }
   const LargeReleased released = large_release(block);
@@ -172,15 +188,18 @@ void deallocate_slow(void* block) {
     free_unknown(block);
     return;
   }
-  if (released.record != 0) g_hooks.untrack(released.record, block);
+  if (released.record != 0)
+    g_hooks.untrack(released.record, block);
   CacheGuard guard;
-  if (guard) guard->count_large_free();
+  if (guard)
+    guard->count_large_free();
 }
 
-// ---- sizes and reallocation ----------------------------------------------------------------------
+// ---- sizes and reallocation -----------------------------------------------------------------
 
 size_t usable_size(void* block) {
-  if (block == nullptr) return 0;
+  if (block == nullptr)
+    return 0;
   const Slab* slab = slab_of(block);
   if (slab != nullptr) {
     const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
@@ -189,8 +208,10 @@ size_t usable_size(void* block) {
     }
   } else {
     size_t size = large_size(block);
-    if (size == 0 && g_page_map.find(block) == nullptr) size = g_hooks.foreign_size(block);
-    if (size != 0) return size;
+    if (size == 0 && g_page_map.find(block) == nullptr)
+      size = g_hooks.foreign_size(block);
+    if (size != 0)
+      return size;
   }
   panic("no block starts at", block, "malloc_usable_size or realloc");
 }
@@ -202,34 +223,39 @@ void retrack(void* block, size_t size) {
   Slab* slab = slab_of(block);
   if (slab == nullptr) {
     const uint32_t record = large_record(block);
-    if (record != 0) large_set_record(block, g_hooks.retrack(record, block, size));
+    if (record != 0)
+      large_set_record(block, g_hooks.retrack(record, block, size));
   } else if (slab->records != nullptr) {
     const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
     uint32_t* slot = &slab->records[cache->index_of(slab, block)];
     const uint32_t record = __atomic_load_n(slot, __ATOMIC_RELAXED);
-    if (record == 0 || record == ThreadCache::kUnrecorded) return;
+    if (record == 0 || record == ThreadCache::kUnrecorded)
+      return;
     const uint32_t now = g_hooks.retrack(record, block, size);
     __atomic_store_n(slot, now != 0 ? now : ThreadCache::kUnrecorded, __ATOMIC_RELAXED);
   }
 }
 
-// Large blocks grow in place or by moving pages; a block that must be copied gets a quarter more, so
-// that a block which grows step by step is copied a logarithmic number of times.
+// Large blocks grow in place or by moving pages; a block that must be copied gets a quarter more,
+// so that a block which grows step by step is copied a logarithmic number of times.
 size_t size_to_copy_into(size_t have, size_t size) {
-  if (have <= Config::kSmallMax || size < have || size >= have + have / 4) return size;
+  if (have <= Config::kSmallMax || size < have || size >= have + have / 4)
+    return size;
   return have + have / 4;
 }
 
 }  // namespace
 
 void* reallocate(void* block, size_t size) {
-  if (block == nullptr) return allocate(size);
+  if (block == nullptr)
+    return allocate(size);
   const size_t have = usable_size(block);
   if (size <= have && (have <= Config::kSmallMax ? size >= have / 2 : size >= have - have / 8)) {
     retrack(block, size);
     return block;
   }
-  if (size > Config::kMaxRequest) return allocate(size);  // refused and counted there
+  if (size > Config::kMaxRequest)
+    return allocate(size);  // refused and counted there
   if (have > Config::kSmallMax && size > Config::kSmallMax) {
     void* resized = large_resize(block, size);
     if (resized != nullptr) {
@@ -238,8 +264,10 @@ void* reallocate(void* block, size_t size) {
     }
   }
   void* fresh = allocate(size_to_copy_into(have, size));
-  if (fresh == nullptr) fresh = allocate(size);
-  if (fresh == nullptr) return nullptr;
+  if (fresh == nullptr)
+    fresh = allocate(size);
+  if (fresh == nullptr)
+    return nullptr;
   __builtin_memcpy(fresh, block, have < size ? have : size);
   deallocate(block);
   return fresh;
@@ -247,11 +275,12 @@ void* reallocate(void* block, size_t size) {
 
 size_t trim() {
   ThreadCache* cache = ThreadCache::current();
-  if (cache != nullptr) cache->flush_all();
+  if (cache != nullptr)
+    cache->flush_all();
   return decay_everything();
 }
 
-// ---- fork ----------------------------------------------------------------------------------------
+// ---- fork -----------------------------------------------------------------------------------
 
 void heap_lock_for_fork() {
   g_threads.lock_for_fork();

@@ -41,13 +41,15 @@ SC_NOINLINE void deallocate_slow(void* block);
 SC_INLINE void* allocate(size_t size) {
   if (SC_LIKELY(size <= Config::kFineMax)) {
     void* object = pop_fast(bin_at(t_bins, SizeClass::fine_offset(size)));
-    if (SC_LIKELY(object != nullptr)) return object;
+    if (SC_LIKELY(object != nullptr))
+      return object;
   }
   return allocate_slow(size);
 }
 
 SC_INLINE void deallocate(void* block) {
-  if (SC_UNLIKELY(!push_fast(block))) deallocate_slow(block);
+  if (SC_UNLIKELY(!push_fast(block)))
+    deallocate_slow(block);
 }
 
 // `size` bytes, all zero.
@@ -59,8 +61,8 @@ SC_INLINE void deallocate(void* block) {
 // Bytes that may be used of a block; 0 for nullptr. Panics on a pointer that is no block's start.
 [[nodiscard]] size_t usable_size(void* block);
 
-// The block (nullptr: a new one) with room for `size` > 0 bytes, its contents kept up to the smaller size; nullptr without
-// memory, and then the block is as before.
+// The block (nullptr: a new one) with room for `size` > 0 bytes, its contents kept up to the
+// smaller size; nullptr without memory, and then the block is as before.
 [[nodiscard]] void* reallocate(void* block, size_t size);
 
 // The calling thread's lists, empty slabs and free runs go back. Returns the bytes the kernel got.

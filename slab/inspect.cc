@@ -9,7 +9,8 @@ namespace slabscope {
 
 void for_each_cache(void (*visit)(const CacheView& cache, void* context), void* context) {
   for (unsigned id = Config::kFirstMallocId; id <= Config::kLargeId; ++id) {
-    if (!g_caches.ready(id)) continue;
+    if (!g_caches.ready(id))
+      continue;
     const bool large = id == Config::kLargeId;
     const CounterPair total = g_threads.total(id);
     const CacheStats& stats = g_caches.stats(id);
@@ -30,7 +31,8 @@ HeapTotals heap_totals() {
       [](const CacheView& cache, void* context) {
         auto* sum = static_cast<HeapTotals*>(context);
         sum->active_bytes += cache.active_bytes;
-        if (cache.object_size == 0) sum->large_blocks = cache.active_objects;
+        if (cache.object_size == 0)
+          sum->large_blocks = cache.active_objects;
       },
       &totals);
   totals.slab_bytes = stat_get(g_heap_stats->mapped_slab_bytes);

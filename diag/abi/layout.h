@@ -7,11 +7,13 @@
 //            ├───────────────────────────────┤
 //            │ CacheRecord[kMaxCaches]       │  one entry a cache id; record 0 is never used
 //            ├───────────────────────────────┤
-//            │ ModuleRecord[kMaxModules]     │  what was mapped, so that a dead process still symbolizes
+//            │ ModuleRecord[kMaxModules]     │  what was mapped, so that a dead process still
+//            symbolizes
 //            ├───────────────────────────────┤
 //            │ strings                       │  NUL-terminated, named by offset; offset 0 is ""
 //            ├───────────────────────────────┤
-//            │ depot: u32 buckets[], records │  every distinct stack once, with its live and total counts
+//            │ depot: u32 buckets[], records │  every distinct stack once, with its live and total
+//            counts
 //            ├───────────────────────────────┤
 //            │ ObjectRecord[kMaxObjects]     │  the tracked objects that are live now
 //            ├───────────────────────────────┤
@@ -44,19 +46,20 @@ inline constexpr uint64_t kMagic = 0x45504f4353424c53;  // "SLBSCOPE" read as li
 inline constexpr uint32_t kVersion = 1;
 
 inline constexpr uint32_t kPageBytes = 4096;
-inline constexpr uint32_t kMaxCaches = 4032;    // cache ids 1..4031; id 0 means "ask the slow path"
+inline constexpr uint32_t kMaxCaches = 4032;  // cache ids 1..4031; id 0 means "ask the slow path"
 inline constexpr uint32_t kMaxModules = 2048;
 inline constexpr uint32_t kMaxFrames = 64;      // frames kept of one stack, innermost first
 inline constexpr uint32_t kMaxThreads = 16384;  // slots; slot 0 belongs to the process
 inline constexpr uint32_t kMaxObjects = 16u << 20;
 inline constexpr uint32_t kDepotBuckets = 1u << 16;
 
-// ---- header -------------------------------------------------------------------------------
+// ---- header ---------------------------------------------------------------------------------
 
 enum class ProcessState : uint32_t {
   kNone = 0,
-  kRunning = 1,  // with the file's lock free: the process died without saying so (SIGKILL, _exit, exec)
-  kExited = 2,   // the shim's exit handler ran: the counts are those of an orderly end
+  kRunning =
+      1,  // with the file's lock free: the process died without saying so (SIGKILL, _exit, exec)
+  kExited = 2,  // the shim's exit handler ran: the counts are those of an orderly end
 };
 
 enum class TrackMode : uint32_t { kOff = 0, kSampled = 1, kAll = 2 };
@@ -101,14 +104,14 @@ struct Header {
   uint32_t pid;                 // as the process sees itself; information, never identity
   uint32_t parent_pid;
   uint32_t uid;
-  uint32_t track_mode;      // TrackMode
+  uint32_t track_mode;       // TrackMode
   uint32_t sample_interval;  // bytes between samples in kSampled, 1 in kAll, 0 in kOff
   uint32_t heap_ready;       // 1 once caches are served from here
   uint32_t reserved0;
   char comm[16];
-  char app[64];           // $SLABSCOPE_APP or ""
+  char app[64];  // $SLABSCOPE_APP or ""
   char shim_version[32];
-  char exe[512];          // readlink of /proc/self/exe, or ""
+  char exe[512];  // readlink of /proc/self/exe, or ""
   Section sections[kSectionCount];
   // The page heap's address window and its layout, for readers that walk memory from outside.
   uint64_t window_base;
@@ -132,14 +135,14 @@ enum class CacheKind : uint32_t {
 
 // Gauges and counters that slow paths keep, per cache.
 struct CacheStats {
-  uint64_t slabs;              // gauge: slabs this cache owns
-  uint64_t slabs_partial;      // gauge: of these, on the partial list (some free, nobody's current)
-  uint64_t slabs_empty;        // gauge: of these, kept although no object is out
-  uint64_t objects_out;        // gauge: objects not in a slab: in use, or on a thread's list
-  uint64_t slow_allocations;   // counter: allocations that missed the thread's list
-  uint64_t remote_frees;       // counter: objects returned to a slab current in another thread
-  uint64_t slabs_grown;        // counter: slabs taken from the page heap
-  uint64_t slabs_released;     // counter: slabs given back to it
+  uint64_t slabs;             // gauge: slabs this cache owns
+  uint64_t slabs_partial;     // gauge: of these, on the partial list (some free, nobody's current)
+  uint64_t slabs_empty;       // gauge: of these, kept although no object is out
+  uint64_t objects_out;       // gauge: objects not in a slab: in use, or on a thread's list
+  uint64_t slow_allocations;  // counter: allocations that missed the thread's list
+  uint64_t remote_frees;      // counter: objects returned to a slab current in another thread
+  uint64_t slabs_grown;       // counter: slabs taken from the page heap
+  uint64_t slabs_released;    // counter: slabs given back to it
   uint64_t peak_active_objects;  // gauge: highest objects in use, seen at the slow path
   uint64_t live_bytes;           // gauge: bytes in use; kLarge only
 };
@@ -152,8 +155,8 @@ struct CacheRecord {
   uint32_t align;
   uint32_t slab_size;  // bytes
   uint32_t objects_per_slab;
-  uint32_t parent;  // root cache's id for kGroupChild, else 0
-  uint32_t group;   // 0: none
+  uint32_t parent;      // root cache's id for kGroupChild, else 0
+  uint32_t group;       // 0: none
   uint32_t generation;  // how often this id was reused
   uint64_t created_monotonic_ns;
   char name[64];  // NUL-terminated, no spaces
@@ -164,13 +167,14 @@ static_assert(sizeof(CacheRecord) == 192);
 // ---- modules --------------------------------------------------------------------------------
 
 struct ModuleRecord {
-  uint64_t start;  // first mapped address
-  uint64_t end;    // one past the last
-  uint64_t bias;   // load bias: virtual address in the ELF file = pc - bias
-  uint32_t path;   // offset into strings
+  uint64_t start;           // first mapped address
+  uint64_t end;             // one past the last
+  uint64_t bias;            // load bias: virtual address in the ELF file = pc - bias
+  uint32_t path;            // offset into strings
   uint32_t build_id_bytes;  // 0 if the module has none
   uint8_t build_id[32];
-  uint32_t loaded_generation;    // valid for stacks with loaded <= generation < unloaded (0: still loaded)
+  uint32_t
+      loaded_generation;  // valid for stacks with loaded <= generation < unloaded (0: still loaded)
   uint32_t unloaded_generation;
   uint32_t state;  // 1 = valid; stored last
   uint32_t reserved;
@@ -181,17 +185,18 @@ static_assert(sizeof(ModuleRecord) == 80);
 
 // A stack's handle is its record's offset in the depot section, in units of 8 bytes. Handle 0 is
 // "no stack". buckets[hash & mask] holds the handle of the newest record, where the mask (below
-// kDepotBuckets) is the writer's own; `next` chains to older ones. Readers walk the records in order.
+// kDepotBuckets) is the writer's own; `next` chains to older ones. Readers walk the records in
+// order.
 struct StackRecord {
   uint32_t next;
   uint32_t hash;
   uint32_t frame_count;
-  uint32_t generation;  // of the module table when the stack was stored
-  uint64_t live_objects;   // tracked objects only: all of them in kAll, the samples in kSampled
-  uint64_t live_bytes;     // requested bytes of the same
+  uint32_t generation;    // of the module table when the stack was stored
+  uint64_t live_objects;  // tracked objects only: all of them in kAll, the samples in kSampled
+  uint64_t live_bytes;    // requested bytes of the same
   uint64_t total_objects;
   uint64_t total_bytes;
-  uint64_t estimated_live_bytes;       // unsampled: each object weighs 1 / P(sampled)
+  uint64_t estimated_live_bytes;  // unsampled: each object weighs 1 / P(sampled)
   uint64_t estimated_live_milliobjects;
   // frame_count return addresses (uint64_t) follow, innermost first
 };
@@ -204,9 +209,10 @@ struct ObjectRecord {
   uint64_t address;  // 0 = unused; stored last
   uint64_t size;     // requested bytes
   uint64_t when_monotonic_ns;
-  uint32_t stack;     // handle
-  uint32_t interval;  // sampling interval in force: weight = 1 / (1 - exp(-size/interval)); 1 = exact
-  uint16_t cache;     // id
+  uint32_t stack;  // handle
+  uint32_t
+      interval;    // sampling interval in force: weight = 1 / (1 - exp(-size/interval)); 1 = exact
+  uint16_t cache;  // id
   uint16_t reserved0;
   uint32_t sequence;  // bumped at each reuse
 };
@@ -241,7 +247,7 @@ inline constexpr uint32_t kThreadSlotBytes = 65536;
 static_assert(sizeof(ThreadSlot) == kThreadSlotBytes);
 inline constexpr uint32_t kThreadSlotsPerBlock = 32;
 
-// ---- where the sections lie in a file of this version ------------------------------------------
+// ---- where the sections lie in a file of this version ---------------------------------------
 
 inline constexpr uint64_t kCachesOffset = kPageBytes;
 inline constexpr uint64_t kCachesBytes = 774144;  // kMaxCaches * sizeof(CacheRecord), page-aligned
@@ -263,9 +269,9 @@ static_assert(kObjectsOffset % kPageBytes == 0 && kThreadsOffset % kPageBytes ==
 // Changes whenever a size or a number of counters does.
 constexpr uint64_t layout_hash() {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the sizes that matter
-  constexpr uint64_t kWords[] = {sizeof(Header),      sizeof(ProcessCounters), sizeof(CacheRecord),
-                                 sizeof(ModuleRecord), sizeof(StackRecord),     sizeof(ObjectRecord),
-                                 sizeof(ThreadSlot),   kFileBytes};
+  constexpr uint64_t kWords[] = {
+      sizeof(Header),      sizeof(ProcessCounters), sizeof(CacheRecord), sizeof(ModuleRecord),
+      sizeof(StackRecord), sizeof(ObjectRecord),    sizeof(ThreadSlot),  kFileBytes};
   for (uint64_t word : kWords) {
     hash = (hash ^ word) * 0x100000001b3;
   }

@@ -13,8 +13,12 @@ namespace slabscope {
 constexpr size_t align_up(size_t value, size_t alignment) {
   return (value + alignment - 1) & ~(alignment - 1);
 }
-constexpr size_t align_down(size_t value, size_t alignment) { return value & ~(alignment - 1); }
-constexpr bool is_power_of_two(size_t value) { return value != 0 && (value & (value - 1)) == 0; }
+constexpr size_t align_down(size_t value, size_t alignment) {
+  return value & ~(alignment - 1);
+}
+constexpr bool is_power_of_two(size_t value) {
+  return value != 0 && (value & (value - 1)) == 0;
+}
 
 // Floor of log2; undefined for 0.
 constexpr unsigned log2_floor(uint64_t value) {

@@ -81,15 +81,22 @@ uint64_t clock_ns(clockid_t id) {
   const ClockFunction clock = g_clock.load(std::memory_order_relaxed);
   timespec now{};
   if (clock == nullptr || clock(id, &now) != 0) {
-    if (sys::failed(sys::raw(SYS_clock_gettime, id, sys::arg(&now)))) return 0;
+    if (sys::failed(sys::raw(SYS_clock_gettime, id, sys::arg(&now))))
+      return 0;
   }
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 }  // namespace
 
-uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
-uint64_t coarse_monotonic_ns() { return clock_ns(CLOCK_MONOTONIC_COARSE); }
-uint64_t realtime_ns() { return clock_ns(CLOCK_REALTIME); }
+uint64_t monotonic_ns() {
+  return clock_ns(CLOCK_MONOTONIC);
+}
+uint64_t coarse_monotonic_ns() {
+  return clock_ns(CLOCK_MONOTONIC_COARSE);
+}
+uint64_t realtime_ns() {
+  return clock_ns(CLOCK_REALTIME);
+}
 
 }  // namespace slabscope

@@ -3,8 +3,8 @@
 // clock: the time without libc's clock_gettime and, after start, without a system call.
 //
 // libc's function may be another library's wrapper that allocates; a system call costs 90 ns and is
-// refused by a sandbox that allows only memory and write calls. So the kernel's own function is looked up
-// in the vdso, once: 5 ns. Locks: none.
+// refused by a sandbox that allows only memory and write calls. So the kernel's own function is
+// looked up in the vdso, once: 5 ns. Locks: none.
 
 #pragma once
 

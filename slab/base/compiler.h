@@ -16,9 +16,9 @@
 
 // Clang's thread-safety analysis; nothing with other compilers.
 #if defined(__clang__)
-#define SC_THREAD_ANNOTATION(x) __attribute__((x))
+#  define SC_THREAD_ANNOTATION(x) __attribute__((x))
 #else
-#define SC_THREAD_ANNOTATION(x)
+#  define SC_THREAD_ANNOTATION(x)
 #endif
 #define SC_CAPABILITY(name) SC_THREAD_ANNOTATION(capability(name))
 #define SC_SCOPED_CAPABILITY SC_THREAD_ANNOTATION(scoped_lockable)
@@ -40,11 +40,19 @@ SC_INLINE unsigned long counted(const unsigned long& counter) {
 SC_INLINE void count_to(unsigned long& counter, unsigned long value) {
   __atomic_store_n(&counter, value, __ATOMIC_RELAXED);
 }
-SC_INLINE void count_up(unsigned long& counter) { count_to(counter, counted(counter) + 1); }
+SC_INLINE void count_up(unsigned long& counter) {
+  count_to(counter, counted(counter) + 1);
+}
 #else
-SC_INLINE unsigned long counted(const unsigned long& counter) { return counter; }
-SC_INLINE void count_to(unsigned long& counter, unsigned long value) { counter = value; }
-SC_INLINE void count_up(unsigned long& counter) { ++counter; }
+SC_INLINE unsigned long counted(const unsigned long& counter) {
+  return counter;
+}
+SC_INLINE void count_to(unsigned long& counter, unsigned long value) {
+  counter = value;
+}
+SC_INLINE void count_up(unsigned long& counter) {
+  ++counter;
+}
 #endif
 
 // Tells the processor that this is a spin loop.

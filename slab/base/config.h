@@ -10,45 +10,49 @@
 namespace slabscope {
 
 struct Config {
-  // ---- size classes: 16 bytes apart to 1 KiB, then 8 a doubling to 32 KiB ------------------------
-  static constexpr size_t kGranule = 16;          // also every block's alignment
-  static constexpr size_t kFineMax = 1024;        // last size of the 16-byte steps
-  static constexpr size_t kSmallMax = 32 << 10;   // above: page runs
+  // ---- size classes: 16 bytes apart to 1 KiB, then 8 a doubling to 32 KiB -------------------
+  static constexpr size_t kGranule = 16;         // also every block's alignment
+  static constexpr size_t kFineMax = 1024;       // last size of the 16-byte steps
+  static constexpr size_t kSmallMax = 32 << 10;  // above: page runs
   static constexpr unsigned kFineClasses = kFineMax / kGranule;
   static constexpr unsigned kCoarseClasses = 5 * 8;  // 2, 4, 8, 16, 32 KiB: five doublings
   static constexpr unsigned kSizeClasses = kFineClasses + kCoarseClasses;
 
-  // ---- cache ids ---------------------------------------------------------------------------------
-  // Id 0 is never a cache: the map's answer for "ask the slow path". The fine classes' ids times
-  // kGranule are their sizes, which saves malloc a table.
+  // ---- cache ids ----------------------------------------------------------------------------
+  // Id 0 is never
+  // a cache: the map's answer for "ask the slow path". The fine classes' ids times kGranule are
+  // their sizes, which saves malloc a table.
   static constexpr unsigned kFirstMallocId = 1;
-  static constexpr unsigned kOwnId = kFirstMallocId + kSizeClasses;  // what the shim's own start needs
-  static constexpr unsigned kLargeId = kOwnId + 1;                    // page runs and mappings
+  static constexpr unsigned kOwnId =
+      kFirstMallocId + kSizeClasses;                // what the shim's own start needs
+  static constexpr unsigned kLargeId = kOwnId + 1;  // page runs and mappings
   static constexpr unsigned kMaxCaches = 4032;  // ids below; one thread's bins fit 64 KiB - 1 KiB
 
-  // ---- pages -------------------------------------------------------------------------------------
+  // ---- pages --------------------------------------------------------------------------------
   static constexpr unsigned kChunkShift = 14;  // the map's grain. 16 KiB: a run wastes at most that
   static constexpr size_t kChunk = size_t{1} << kChunkShift;
   static constexpr size_t kSegment = 4 << 20;  // what is asked of the kernel at a time
   static constexpr size_t kChunksPerSegment = kSegment / kChunk;
-  static constexpr size_t kWindow = size_t{1} << 40;  // address range the map covers: 128 MiB of map
+  static constexpr size_t kWindow = size_t{1}
+                                    << 40;  // address range the map covers: 128 MiB of map
   static constexpr size_t kSmallWindow = size_t{4} << 30;  // under an address-space limit: 512 KiB
-  static constexpr size_t kHugeMin = 32 << 20;  // from here on, a mapping of its own
+  static constexpr size_t kHugeMin = 32 << 20;             // from here on, a mapping of its own
   static constexpr size_t kMoveMin = 256 << 10;  // realloc moves the pages of runs from here on
   static constexpr size_t kMaxRequest = PTRDIFF_MAX;
 
-  // ---- slabs -------------------------------------------------------------------------------------
-  // Powers of two, so that a run which one class gave up fits the next: at least 16 objects up to 1 KiB
-  // (16 KiB is what a thread that allocates a little of everything takes a class), at least 4 above.
+  // ---- slabs --------------------------------------------------------------------------------
+  // Powers of
+  // two, so that a run which one class gave up fits the next: at least 16 objects up to 1 KiB (16
+  // KiB is what a thread that allocates a little of everything takes a class), at least 4 above.
   static constexpr size_t kSlabLeastBytes = 16 << 10;
   static constexpr size_t kSlabFineObjects = 16;
   static constexpr size_t kSlabCoarseObjects = 4;
   static constexpr size_t kSlabMostBytes = 128 << 10;
   static constexpr size_t kOwnObjectBytes = 4 << 10;  // of kOwnId: a few dozen objects in all
 
-  // ---- thread caches -----------------------------------------------------------------------------
-  static constexpr size_t kSlotBytes = 64 << 10;     // one thread's bins, and one thread's counters
-  static constexpr size_t kCountersOffset = 1024;    // of the counters in their slot
+  // ---- thread caches ------------------------------------------------------------------------
+  static constexpr size_t kSlotBytes = 64 << 10;   // one thread's bins, and one thread's counters
+  static constexpr size_t kCountersOffset = 1024;  // of the counters in their slot
   static constexpr unsigned kSlotsPerBlock = 32;
   static constexpr size_t kBlockBytes = kSlotBytes * kSlotsPerBlock;
   // From a bin to its counters. Not a multiple of 4 KiB, so that a bin's store and its counter's
@@ -61,18 +65,19 @@ struct Config {
   static constexpr uint32_t kBinMaxObjects = 128;
   static constexpr uint32_t kBinMinObjects = 2;
   static constexpr uint32_t kBinBusy = 24;
-  // How far a list may grow past that between two visits, so that a malloc/free loop on a short list
-  // visits seldom. Earned by visits that find the list short, lost by one that finds it too long.
+  // How far a list may grow past that between two visits, so that a malloc/free loop on a short
+  // list visits seldom. Earned by visits that find the list short, lost by one that finds it too
+  // long.
   static constexpr size_t kBinSlackBytes = 8 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
   // Caches of ended threads that wait, lists and all, for the next thread to take them.
   static constexpr unsigned kWarmCaches = 16;
-  static constexpr uint32_t kVisitsPerTick = 64;   // slow-path visits between two looks at the clock
+  static constexpr uint32_t kVisitsPerTick = 64;  // slow-path visits between two looks at the clock
 
-  // ---- giving memory back ------------------------------------------------------------------------
-  static constexpr uint32_t kDecayMs = 1000;           // default of SLABSCOPE_DECAY_MS
-  static constexpr size_t kDirtyFloor = 4 << 20;      // free dirty bytes never bounded below this
-  static constexpr unsigned kDirtyFraction = 4;        // ... nor below 1/4 of what is in use
+  // ---- giving memory back -------------------------------------------------------------------
+  static constexpr uint32_t kDecayMs = 1000;      // default of SLABSCOPE_DECAY_MS
+  static constexpr size_t kDirtyFloor = 4 << 20;  // free dirty bytes never bounded below this
+  static constexpr unsigned kDirtyFraction = 4;   // ... nor below 1/4 of what is in use
   static constexpr unsigned kHugeCacheEntries = 16;
   static constexpr size_t kHugeCacheBytes = 256 << 20;
 

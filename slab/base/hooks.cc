@@ -26,7 +26,7 @@ constinit Hooks g_hooks = {
     .track = [](const void*, size_t, size_t, unsigned, uint32_t) { return uint32_t{0}; },
     .untrack = [](uint32_t, const void*) {},
     .retrack = [](uint32_t record, const void*, size_t) { return record; },
-    .tick = [](uint32_t) { return false; },
+    .tick = []() {},
     .foreign_free = [](void*) { return false; },
     .foreign_size = [](void*) { return size_t{0}; },
 };

@@ -4,9 +4,9 @@
 //
 //   slab's slow paths ──► g_hooks.* ──► preload/init.cc ──► diag (scope file, stacks, tracking)
 //
-// Without a watcher (unit tests) the defaults below hold: private counters, nothing tracked. A program
-// that links slab/ with a watcher defines slab_boot(), which is called once, before the first
-// allocation, and fills in what it wants to take over.
+// Without a watcher (unit tests) the defaults below hold: private counters, nothing tracked. A
+// program that links slab/ with a watcher defines slab_boot(), which is called once, before the
+// first allocation, and fills in what it wants to take over.
 //
 // Every hook is called without a lock of slab/ held, except where it says otherwise. A hook may
 // allocate from the heap it watches only where it says so.
@@ -48,12 +48,13 @@ struct Hooks {
   // The calling thread has its cache from now on: ask to be called when it ends. May allocate.
   void (*thread_started)();
 
-  // How many allocations of `object_size` bytes from now the next one to be tracked is, counting it:
-  // 1 = the next one. kNever: none. 0: each one (and the thread keeps no free list).
+  // How many allocations of `object_size` bytes from now the next one to be tracked is, counting
+  // it: 1 = the next one. kNever: none. 0: each one (and the thread keeps no free list).
   uint64_t (*sample_distance)(uint64_t* rng, size_t object_size);
   // The same for large blocks: in bytes.
   uint64_t (*sample_bytes)(uint64_t* rng);
-  // The caller's stack, as a handle. May allocate: slab/ does not track what is allocated meanwhile.
+  // The caller's stack, as a handle. May allocate: slab/ does not track what is allocated
+  // meanwhile.
   uint32_t (*capture)();
   // An object is tracked from now on. Returns its record's number, 0 if there was no room.
   uint32_t (*track)(const void* object, size_t requested, size_t object_size, unsigned cache,
@@ -63,8 +64,8 @@ struct Hooks {
   // from now on (0: there was no room).
   uint32_t (*retrack)(uint32_t record, const void* object, size_t requested);
 
-  // Every kVisitsPerTick slow-path visits of a thread. True: call again at the next visit already.
-  bool (*tick)(uint32_t now_ms);
+  // Every kVisitsPerTick slow-path visits of a thread.
+  void (*tick)();
 
   // Frees a block that another allocator returned, or answers its usable size; false or 0 if it
   // cannot be one.

@@ -48,13 +48,15 @@ class List {
   T* after(T* item) { return item->next == &head_ ? nullptr : static_cast<T*>(item->next); }
   T* pop_front() {
     T* item = front();
-    if (item != nullptr) item->unlink();
+    if (item != nullptr)
+      item->unlink();
     return item;
   }
 
  private:
   void close_ring() {
-    if (head_.next == nullptr) head_.next = head_.previous = &head_;
+    if (head_.next == nullptr)
+      head_.next = head_.previous = &head_;
   }
   static void insert(ListNode* previous, ListNode* node, ListNode* next) {
     node->previous = previous;

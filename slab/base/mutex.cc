@@ -25,6 +25,8 @@ void Mutex::lock_slow() {
   }
 }
 
-void Mutex::wake_slow() { sys::raw(SYS_futex, sys::arg(&state_), FUTEX_WAKE_PRIVATE, 1); }
+void Mutex::wake_slow() {
+  sys::raw(SYS_futex, sys::arg(&state_), FUTEX_WAKE_PRIVATE, 1);
+}
 
 }  // namespace slabscope

@@ -38,7 +38,8 @@ class SC_CAPABILITY("mutex") Mutex {
                                           std::memory_order_relaxed);
   }
   SC_INLINE void unlock() SC_RELEASE() {
-    if (SC_UNLIKELY(state_.exchange(kFree, std::memory_order_release) == kContended)) wake_slow();
+    if (SC_UNLIKELY(state_.exchange(kFree, std::memory_order_release) == kContended))
+      wake_slow();
   }
   // In the child of a fork, where the threads that might have held or awaited it do not exist.
   void reset_after_fork() SC_NO_THREAD_ANALYSIS { state_.store(kFree, std::memory_order_relaxed); }

@@ -10,7 +10,9 @@
 
 namespace slabscope {
 
-Line& Line::text(const char* string) { return text(string, kBytes); }
+Line& Line::text(const char* string) {
+  return text(string, kBytes);
+}
 
 Line& Line::text(const char* string, size_t limit) {
   for (size_t i = 0; i < limit && string[i] != '\0' && used_ < kBytes; ++i) {
@@ -26,14 +28,16 @@ Line& Line::decimal(uint64_t value) {
     digits[count++] = static_cast<char>('0' + value % 10);
     value /= 10;
   } while (value != 0);
-  while (count > 0 && used_ < kBytes) buffer_[used_++] = digits[--count];
+  while (count > 0 && used_ < kBytes)
+    buffer_[used_++] = digits[--count];
   return *this;
 }
 
 Line& Line::hex(uint64_t value) {
   text("0x");
   int shift = 60;
-  while (shift > 0 && (value >> shift) == 0) shift -= 4;
+  while (shift > 0 && (value >> shift) == 0)
+    shift -= 4;
   for (; shift >= 0 && used_ < kBytes; shift -= 4) {
     buffer_[used_++] = "0123456789abcdef"[(value >> shift) & 15];
   }
@@ -43,7 +47,8 @@ Line& Line::hex(uint64_t value) {
 void panic(const char* what, const void* address, const char* detail) {
   Line line;
   line.text("slabscope: ").text(what).text(" ").hex(reinterpret_cast<uintptr_t>(address));
-  if (detail != nullptr) line.text(" (").text(detail).text(")");
+  if (detail != nullptr)
+    line.text(" (").text(detail).text(")");
   line.text("\n");
   sys::write_all(STDERR_FILENO, line.data(), line.size());
   abort();

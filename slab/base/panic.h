@@ -4,7 +4,8 @@
 //
 // A panic means that the program broke a rule of malloc (it freed a block twice, or a pointer that
 // no allocation returned) or that we did.  It writes one line to descriptor 2 with a raw system
-// call, takes no lock, allocates nothing, and aborts: continuing would hand one block to two owners.
+// call, takes no lock, allocates nothing, and aborts: continuing would hand one block to two
+// owners.
 
 #pragma once
 
@@ -16,7 +17,8 @@
 namespace slabscope {
 
 // "slabscope: WHAT 0xADDRESS (DETAIL)\n", then abort(). `detail` may be null.
-[[noreturn]] SC_COLD void panic(const char* what, const void* address, const char* detail = nullptr);
+[[noreturn]] SC_COLD void panic(const char* what, const void* address,
+                                const char* detail = nullptr);
 
 // "slabscope: internal error: CONDITION (FILE:LINE)\n", then abort().
 [[noreturn]] SC_COLD void check_failed(const char* condition, const char* file, int line);
@@ -39,16 +41,16 @@ class Line {
 
 }  // namespace slabscope
 
-#define SC_CHECK(condition)                                                        \
-  do {                                                                             \
-    if (SC_UNLIKELY(!(condition))) {                                               \
-      ::slabscope::check_failed(#condition, __FILE_NAME__, __LINE__);              \
-    }                                                                              \
+#define SC_CHECK(condition)                                           \
+  do {                                                                \
+    if (SC_UNLIKELY(!(condition))) {                                  \
+      ::slabscope::check_failed(#condition, __FILE_NAME__, __LINE__); \
+    }                                                                 \
   } while (false)
 
 // NDEBUG is CMake's word for "what ships".
 #ifdef NDEBUG
-#define SC_DCHECK(condition) static_cast<void>(0)
+#  define SC_DCHECK(condition) static_cast<void>(0)
 #else
-#define SC_DCHECK(condition) SC_CHECK(condition)
+#  define SC_DCHECK(condition) SC_CHECK(condition)
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// System calls without libc: no errno, no cancellation point, nothing another library can interpose.
+// System calls without libc: no errno, no cancellation point, nothing another library can
+// interpose.
 //
 // A fakeroot or faketime that wraps open() or clock_gettime() resolves the real one with dlsym,
 // which allocates: an allocator that calls such a wrapper while it starts calls itself.  So slab/,
@@ -49,7 +50,7 @@ SC_INLINE long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, 
   return x0;
 }
 #else
-#error "slabscope knows the system calls of x86-64 and aarch64"
+#  error "slabscope knows the system calls of x86-64 and aarch64"
 #endif
 
 // Pointer or size as a system call argument.
@@ -57,10 +58,14 @@ template <typename T>
 SC_INLINE long arg(T* pointer) {
   return reinterpret_cast<long>(pointer);
 }
-SC_INLINE long arg(size_t value) { return static_cast<long>(value); }
+SC_INLINE long arg(size_t value) {
+  return static_cast<long>(value);
+}
 
 // Whether a result of raw() is an error.
-SC_INLINE bool failed(long result) { return result < 0 && result > -4096; }
+SC_INLINE bool failed(long result) {
+  return result < 0 && result > -4096;
+}
 
 // Pid and tid of the caller, asked for each time: a cached pid is wrong after a raw clone().
 int pid();

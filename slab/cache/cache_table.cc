@@ -14,16 +14,19 @@ struct Name {
 
 // "malloc-<size>" or "malloc-large".
 Name name_of(unsigned id) {
-  if (id == Config::kOwnId) return Name{"slabscope"};
+  if (id == Config::kOwnId)
+    return Name{"slabscope"};
   Name name{"malloc-large"};
-  if (id == Config::kLargeId) return name;
+  if (id == Config::kLargeId)
+    return name;
   char digits[8];
   size_t count = 0;
   for (size_t size = SizeClass::size_of(id); size != 0; size /= 10) {
     digits[count++] = static_cast<char>('0' + size % 10);
   }
   size_t end = 7;  // behind "malloc-"
-  while (count > 0) name.text[end++] = digits[--count];
+  while (count > 0)
+    name.text[end++] = digits[--count];
   name.text[end] = '\0';
   return name;
 }
@@ -33,12 +36,14 @@ Name name_of(unsigned id) {
 constinit CacheTable g_caches;
 
 void CacheTable::need(unsigned id) {
-  if (ready(id)) return;
+  if (ready(id))
+    return;
   MutexLock lock(mutex_);
-  if (ready(id)) return;
+  if (ready(id))
+    return;
   const Name name = name_of(id);
-  CacheInfo info{.id = id, .object_size = 0, .slab_bytes = 0, .objects_per_slab = 0,
-                 .name = name.text};
+  CacheInfo info{
+      .id = id, .object_size = 0, .slab_bytes = 0, .objects_per_slab = 0, .name = name.text};
   if (id < kCount) {
     const size_t size = id == Config::kOwnId ? Config::kOwnObjectBytes : SizeClass::size_of(id);
     const size_t slab_bytes = SizeClass::slab_bytes(size);
@@ -57,7 +62,8 @@ void CacheTable::need(unsigned id) {
 unsigned CacheTable::shrink_all() {
   unsigned released = 0;
   for (unsigned id = Config::kFirstMallocId; id < kCount; ++id) {
-    if (!ready(id) || stat_get(stats(id).slabs_empty) == 0) continue;
+    if (!ready(id) || stat_get(stats(id).slabs_empty) == 0)
+      continue;
     released += plain_[id].shrink() + tracked_[id].shrink();
   }
   return released;
@@ -66,7 +72,8 @@ unsigned CacheTable::shrink_all() {
 void CacheTable::lock_for_fork() SC_NO_THREAD_ANALYSIS {
   mutex_.lock();
   for (unsigned id = 1; id < kCount; ++id) {
-    if (!ready(id)) continue;
+    if (!ready(id))
+      continue;
     plain_[id].lock_for_fork();
     tracked_[id].lock_for_fork();
   }
@@ -74,7 +81,8 @@ void CacheTable::lock_for_fork() SC_NO_THREAD_ANALYSIS {
 
 void CacheTable::unlock_after_fork() SC_NO_THREAD_ANALYSIS {
   for (unsigned id = 1; id < kCount; ++id) {
-    if (!ready(id)) continue;
+    if (!ready(id))
+      continue;
     plain_[id].unlock_after_fork();
     tracked_[id].unlock_after_fork();
   }
@@ -83,7 +91,8 @@ void CacheTable::unlock_after_fork() SC_NO_THREAD_ANALYSIS {
 
 void CacheTable::reset_after_fork() {
   for (unsigned id = 1; id < kCount; ++id) {
-    if (!ready(id)) continue;
+    if (!ready(id))
+      continue;
     plain_[id].reset_after_fork();
     tracked_[id].reset_after_fork();
   }

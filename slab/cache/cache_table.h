@@ -5,9 +5,10 @@
 //   id ─► plain(id)    the cache whose objects the fast paths hand out
 //     └─► tracked(id)  its twin for objects with a stack on record; same size, same statistics
 //
-// Malloc's ids are 1 .. kOwnId - 1 (size_class.h). kOwnId holds what is allocated on behalf of the shim
-// (see OwnScope in slab/heap.h), so that it is not taken for the program's. kLargeId is what large.h
-// counts under, which has statistics but no slabs. Locks: one for making caches; above every cache's own.
+// Malloc's ids are 1 .. kOwnId - 1 (size_class.h). kOwnId holds what is allocated on behalf of the
+// shim (see OwnScope in slab/heap.h), so that it is not taken for the program's. kLargeId is what
+// large.h counts under, which has statistics but no slabs. Locks: one for making caches; above
+// every cache's own.
 
 #pragma once
 
@@ -24,7 +25,9 @@ class CacheTable {
 
   // Makes the caches of `id` ready; cheap when they are. 1 <= id <= kLargeId.
   void need(unsigned id);
-  bool ready(unsigned id) const { return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE) != nullptr; }
+  bool ready(unsigned id) const {
+    return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE) != nullptr;
+  }
 
   // Of a ready id below kCount.
   KmemCache* plain(unsigned id) { return &plain_[id]; }

@@ -20,25 +20,33 @@ constinit uint32_t g_decay_ms = Config::kDecayMs;
 constinit uint32_t g_last_round_ms = 0;
 constinit uint32_t g_rounds = 0;
 
-uint32_t now_ms() { return static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000); }
+uint32_t now_ms() {
+  return static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
+}
 
 // True for the one thread whose round it is.
 bool claim_round(uint32_t now) {
   uint32_t last = __atomic_load_n(&g_last_round_ms, __ATOMIC_RELAXED);
-  if (!is_due(now, last, g_decay_ms / kRoundsPerDecay)) return false;
+  if (!is_due(now, last, g_decay_ms / kRoundsPerDecay))
+    return false;
   return __atomic_compare_exchange_n(&g_last_round_ms, &last, now, false, __ATOMIC_RELAXED,
                                      __ATOMIC_RELAXED);
 }
 
 }  // namespace
 
-uint32_t decay_ms() { return g_decay_ms; }
-void set_decay_ms(uint32_t ms) { g_decay_ms = ms; }
+uint32_t decay_ms() {
+  return g_decay_ms;
+}
+void set_decay_ms(uint32_t ms) {
+  g_decay_ms = ms;
+}
 
 uint32_t decay_tick() {
   const uint32_t now = now_ms();
   g_page_heap.set_now(now);
-  if (!claim_round(now)) return now;
+  if (!claim_round(now))
+    return now;
   // Empty slabs become free runs once a decay time, and these wait for theirs.
   if (__atomic_add_fetch(&g_rounds, 1, __ATOMIC_RELAXED) % kRoundsPerDecay == 0) {
     g_caches.shrink_all();

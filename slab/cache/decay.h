@@ -12,8 +12,8 @@ namespace slabscope {
 uint32_t decay_ms();
 void set_decay_ms(uint32_t ms);
 
-// Moves the heap's clock and, if it is time, gives empty slabs and old free runs back. Any thread; at
-// most one at a time does the work. Returns the time in ms (it wraps; compare differences).
+// Moves the heap's clock and, if it is time, gives empty slabs and old free runs back. Any thread;
+// at most one at a time does the work. Returns the time in ms (it wraps; compare differences).
 uint32_t decay_tick();
 
 // Gives back all that can be: malloc_trim(). Returns the bytes.

@@ -16,10 +16,12 @@ size_t bytes_for(size_t capacity) {
 }  // namespace
 
 HugeEntry* HugeTable::find(const void* address) {
-  if (count_ == 0) return nullptr;
+  if (count_ == 0)
+    return nullptr;
   const auto wanted = reinterpret_cast<uintptr_t>(address);
   for (size_t i = slot_of(wanted); entries_[i].address != 0; i = (i + 1) & (capacity_ - 1)) {
-    if (entries_[i].address == wanted) return &entries_[i];
+    if (entries_[i].address == wanted)
+      return &entries_[i];
   }
   return nullptr;
 }
@@ -29,24 +31,30 @@ bool HugeTable::grow() {
   HugeEntry* old_entries = entries_;
   const size_t capacity = old_capacity == 0 ? kFirstCapacity : old_capacity * 2;
   void* memory = vm::map(bytes_for(capacity));
-  if (memory == nullptr) return false;
+  if (memory == nullptr)
+    return false;
   entries_ = static_cast<HugeEntry*>(memory);
   capacity_ = capacity;
   for (size_t i = 0; i < old_capacity; ++i) {
-    if (old_entries[i].address == 0) continue;
+    if (old_entries[i].address == 0)
+      continue;
     size_t slot = slot_of(old_entries[i].address);
-    while (entries_[slot].address != 0) slot = (slot + 1) & (capacity_ - 1);
+    while (entries_[slot].address != 0)
+      slot = (slot + 1) & (capacity_ - 1);
     entries_[slot] = old_entries[i];
   }
-  if (old_entries != nullptr) vm::unmap(old_entries, bytes_for(old_capacity));
+  if (old_entries != nullptr)
+    vm::unmap(old_entries, bytes_for(old_capacity));
   return true;
 }
 
 bool HugeTable::insert(void* address, size_t bytes, uint32_t record) {
-  if ((count_ + 1) * 8 > capacity_ * 5 && !grow()) return false;
+  if ((count_ + 1) * 8 > capacity_ * 5 && !grow())
+    return false;
   const auto key = reinterpret_cast<uintptr_t>(address);
   size_t slot = slot_of(key);
-  while (entries_[slot].address != 0) slot = (slot + 1) & (capacity_ - 1);
+  while (entries_[slot].address != 0)
+    slot = (slot + 1) & (capacity_ - 1);
   entries_[slot] = {key, bytes, record};
   ++count_;
   return true;
@@ -60,7 +68,8 @@ void HugeTable::erase(HugeEntry* entry) {
     const size_t home = slot_of(entries_[i].address);
     const size_t from_home = (i - home) & (capacity_ - 1);
     const size_t from_hole = (i - hole) & (capacity_ - 1);
-    if (from_home < from_hole) continue;
+    if (from_home < from_hole)
+      continue;
     entries_[hole] = entries_[i];
     hole = i;
   }

@@ -27,23 +27,26 @@ void KmemCache::init(unsigned id, size_t object_size, size_t slab_bytes, Tracked
   stats_ = stats;
 }
 
-// ---- slabs come and go -----------------------------------------------------------------------
+// ---- slabs come and go ----------------------------------------------------------------------
 
 Slab* KmemCache::acquire() {
   Slab* slab = nullptr;
   {
     MutexLock lock(mutex_);
     slab = partial_.front();
-    if (slab != nullptr) take_from_list_locked(slab);
+    if (slab != nullptr)
+      take_from_list_locked(slab);
   }
   return slab != nullptr ? slab : grow();
 }
 
 Slab* KmemCache::acquire_used() {
-  if (stat_get(stats_->slabs_partial) == 0) return nullptr;
+  if (stat_get(stats_->slabs_partial) == 0)
+    return nullptr;
   MutexLock lock(mutex_);
   Slab* slab = partial_.front();  // those without returned objects are at the back
-  if (slab == nullptr || slab->load().count == 0) return nullptr;
+  if (slab == nullptr || slab->load().count == 0)
+    return nullptr;
   take_from_list_locked(slab);
   return slab;
 }
@@ -61,14 +64,16 @@ void KmemCache::take_from_list_locked(Slab* slab) {
 
 Slab* KmemCache::grow() {
   Slab* slab = slab_record_new();
-  if (slab == nullptr) return nullptr;
+  if (slab == nullptr)
+    return nullptr;
   slab->records = tracked_ ? record_table_new(capacity_) : nullptr;
   bool zeroed = false;
   const size_t first = tracked_ && slab->records == nullptr
                            ? PageHeap::kNoRun
                            : g_page_heap.allocate(slab_chunks_, 1, &zeroed);
   if (first == PageHeap::kNoRun) {
-    if (slab->records != nullptr) record_table_delete(slab->records, capacity_);
+    if (slab->records != nullptr)
+      record_table_delete(slab->records, capacity_);
     slab_record_delete(slab);
     return nullptr;
   }
@@ -84,7 +89,8 @@ Slab* KmemCache::grow() {
     chunk->kind.store(ChunkKind::kSlab, std::memory_order_release);
   }
   g_page_map.set_ids(first, slab_chunks_, tracked_ ? 0 : id_);
-  if (zeroed) g_page_heap.balance();
+  if (zeroed)
+    g_page_heap.balance();
   stat_add(stats_->slabs, 1);
   stat_add(stats_->slabs_grown, 1);
   stat_add(g_heap_stats->mapped_slab_bytes, slab_bytes());
@@ -94,7 +100,8 @@ Slab* KmemCache::grow() {
 // All of the slab's objects are in it and it is on no list: nobody else can reach it.
 void KmemCache::release_slab(Slab* slab) {
   const size_t first = slab->first_chunk;
-  if (tracked_) record_table_delete(slab->records, capacity_);
+  if (tracked_)
+    record_table_delete(slab->records, capacity_);
   g_page_map.set_ids(first, slab_chunks_, 0);
   for (size_t i = first; i < first + slab_chunks_; ++i) {
     g_page_map.chunk(i)->kind.store(ChunkKind::kNone, std::memory_order_release);
@@ -115,7 +122,8 @@ void KmemCache::unlist_locked(Slab* slab) {
 }
 
 void KmemCache::set_counted_empty_locked(Slab* slab, bool counted) {
-  if (slab->counted_empty == counted) return;
+  if (slab->counted_empty == counted)
+    return;
   slab->counted_empty = counted;
   empty_count_ += counted ? 1U : -1U;
   stat_add(stats_->slabs_empty, counted ? uint64_t{1} : ~uint64_t{0});
@@ -154,7 +162,8 @@ void KmemCache::slab_emptied(Slab* slab) {
         !is_empty(slab->load())) {
       return;
     }
-    if (partial_count_ == 1) {  // the last one stays, for a program that frees and allocates in turn
+    if (partial_count_ ==
+        1) {  // the last one stays, for a program that frees and allocates in turn
       set_counted_empty_locked(slab, true);
       return;
     }
@@ -172,7 +181,8 @@ void KmemCache::leave(Slab* slab) {
     const bool gives = word.count > 0 || word.carved < capacity_;
     wanted.state = gives ? SlabState::kPartial : SlabState::kFull;
   } while (!slab->replace(word, wanted));
-  if (wanted.state == SlabState::kPartial) list_slab(slab);
+  if (wanted.state == SlabState::kPartial)
+    list_slab(slab);
 }
 
 unsigned KmemCache::shrink() {
@@ -182,9 +192,11 @@ unsigned KmemCache::shrink() {
     {
       MutexLock lock(mutex_);
       for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
-        if (is_empty(slab->load())) victim = slab;
+        if (is_empty(slab->load()))
+          victim = slab;
       }
-      if (victim == nullptr) return released;
+      if (victim == nullptr)
+        return released;
       unlist_locked(victim);
       victim->cache.store(nullptr, std::memory_order_release);
     }
@@ -193,7 +205,7 @@ unsigned KmemCache::shrink() {
   }
 }
 
-// ---- objects come and go ---------------------------------------------------------------------
+// ---- objects come and go --------------------------------------------------------------------
 
 Chain KmemCache::take_returned(Slab* slab, uint32_t wanted) {
   SlabWord word = slab->load();
@@ -203,15 +215,16 @@ Chain KmemCache::take_returned(Slab* slab, uint32_t wanted) {
     for (; chain.count < wanted && chain.count < word.count; ++chain.count) {
       chain.tail = next_of(slab, chain.tail);
     }
-    // Others may push meanwhile, which moves the head and fails the exchange; nobody else takes out,
-    // so a head that is still there has not been away.
+    // Others may push meanwhile, which moves the head and fails the exchange; nobody else takes
+    // out, so a head that is still there has not been away.
     SlabWord rest = word;
     rest.count = static_cast<uint16_t>(word.count - chain.count);
     rest.head = 0;
     if (rest.count > 0) {
       rest.head = static_cast<uint16_t>(index_of(slab, next_of(slab, chain.tail)) + 1);
     }
-    if (!slab->replace(word, rest)) continue;
+    if (!slab->replace(word, rest))
+      continue;
     chain.tail->next = nullptr;
     count_out(chain.count);
     return chain;
@@ -223,8 +236,7 @@ Chain KmemCache::take_returned(Slab* slab, uint32_t wanted) {
 // freed: a write after free shows here.
 FreeObject* KmemCache::next_of(const Slab* slab, const FreeObject* object) const {
   FreeObject* next = object->next;
-  const size_t offset =
-      reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(slab->base);
+  const size_t offset = reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(slab->base);
   if (SC_UNLIKELY(offset >= slab_bytes() || index_of(slab, next) == kNotAnObject)) {
     panic("write after free to", object, "the link to the next free object is gone");
   }
@@ -234,7 +246,8 @@ FreeObject* KmemCache::next_of(const Slab* slab, const FreeObject* object) const
 Chain KmemCache::carve(Slab* slab, uint32_t wanted) {
   const uint32_t first = slab->load().carved;
   const uint32_t count = wanted < capacity_ - first ? wanted : capacity_ - first;
-  if (count == 0) return {};
+  if (count == 0)
+    return {};
   Chain chain{object_at(slab, object_size_, first),
               object_at(slab, object_size_, first + count - 1), count};
   for (uint32_t i = first; i + 1 < first + count; ++i) {
@@ -249,7 +262,8 @@ Chain KmemCache::carve(Slab* slab, uint32_t wanted) {
 // The peak may miss a moment between two threads' steps; it never runs ahead of the truth.
 void KmemCache::count_out(uint32_t count) {
   const uint64_t out = __atomic_add_fetch(&stats_->objects_out, count, __ATOMIC_RELAXED);
-  if (out > stat_get(stats_->peak_active_objects)) stat_set(stats_->peak_active_objects, out);
+  if (out > stat_get(stats_->peak_active_objects))
+    stat_set(stats_->peak_active_objects, out);
 }
 
 // More objects came back than were taken: says which one, if it is found twice.
@@ -259,14 +273,16 @@ void KmemCache::double_free(const Slab* slab, const SlabWord& word, const Chain&
   for (uint32_t i = 0; i < word.count && back != nullptr; ++i, back = back->next) {
     const FreeObject* object = chain.head;
     for (uint32_t k = 0; k < chain.count && object != nullptr; ++k, object = object->next) {
-      if (object == back) panic("double free of", object, "it is free already");
+      if (object == back)
+        panic("double free of", object, "it is free already");
     }
   }
   const FreeObject* object = chain.head;
   for (uint32_t i = 0; i < chain.count && object != nullptr; ++i, object = object->next) {
     const FreeObject* other = object->next;
     for (uint32_t k = i + 1; k < chain.count && other != nullptr; ++k, other = other->next) {
-      if (object == other) panic("double free of", object, "it is free already");
+      if (object == other)
+        panic("double free of", object, "it is free already");
     }
   }
   panic("double free of an object near", chain.head, "more came back to its slab than were taken");
@@ -277,12 +293,14 @@ void KmemCache::put(Slab* slab, Chain chain) {
   SlabWord word = slab->load();
   SlabWord wanted;
   do {
-    if (SC_UNLIKELY(chain.count > word.out())) double_free(slab, word, chain);
+    if (SC_UNLIKELY(chain.count > word.out()))
+      double_free(slab, word, chain);
     chain.tail->next = word.head == 0 ? nullptr : object_at(slab, object_size_, word.head - 1U);
     wanted = word;
     wanted.head = static_cast<uint16_t>(head_index + 1);
     wanted.count = static_cast<uint16_t>(word.count + chain.count);
-    if (word.state == SlabState::kFull) wanted.state = SlabState::kPartial;
+    if (word.state == SlabState::kFull)
+      wanted.state = SlabState::kPartial;
   } while (!slab->replace(word, wanted));
   stat_sub(stats_->objects_out, chain.count);
   if (word.state == SlabState::kFull) {

@@ -51,19 +51,20 @@ class KmemCache {
 
   // A slab with objects to give, now CURRENT and the caller's; nullptr without memory.
   [[nodiscard]] Slab* acquire();
-  // The same, but only a slab to which objects came back, so that memory which was used is used again
-  // before more is touched; nullptr if there is none. Costs one load when the list is empty.
+  // The same, but only a slab to which objects came back, so that memory which was used is used
+  // again before more is touched; nullptr if there is none. Costs one load when the list is empty.
   [[nodiscard]] Slab* acquire_used();
   // The caller is done with its CURRENT slab.
   void leave(Slab* slab);
 
-  // From a CURRENT slab of the caller: up to `wanted` of the objects that came back (may be none) ...
+  // From a CURRENT slab of the caller: up to `wanted` of the objects that came back (may be none)
+  // ...
   Chain take_returned(Slab* slab, uint32_t wanted);
   // ... or up to `wanted` objects that were never used, linked in address order (may be empty).
   Chain carve(Slab* slab, uint32_t wanted);
 
-  // Returns a chain of objects, all of `slab`, to it. Any thread. Panics if the slab would then hold
-  // more objects than it has: one of them was freed twice.
+  // Returns a chain of objects, all of `slab`, to it. Any thread. Panics if the slab would then
+  // hold more objects than it has: one of them was freed twice.
   void put(Slab* slab, Chain chain);
 
   // The number of `object` in its slab; kNotAnObject if no object starts there.
@@ -86,7 +87,7 @@ class KmemCache {
   Slab* grow();
   void list_slab(Slab* slab);
   [[noreturn]] SC_COLD void double_free(const Slab* slab, const SlabWord& word,
-                                       const Chain& chain) const;
+                                        const Chain& chain) const;
   void slab_emptied(Slab* slab);
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);

@@ -36,7 +36,9 @@ constinit uint32_t g_now_ms = 0;  // of the last decay
 constexpr size_t chunks_for(size_t bytes) {
   return (bytes + Config::kChunk - 1) >> Config::kChunkShift;
 }
-constexpr size_t bytes_of(size_t chunks) { return chunks << Config::kChunkShift; }
+constexpr size_t bytes_of(size_t chunks) {
+  return chunks << Config::kChunkShift;
+}
 
 void count_live(size_t bytes) {
   stat_add(g_heap_stats->mapped_large_bytes, bytes);
@@ -49,21 +51,23 @@ void count_dead(size_t bytes) {
 
 // The record of the run that starts at `block`, nullptr if its address cannot be a run's start.
 Chunk* run_chunk(const void* block) {
-  if (reinterpret_cast<uintptr_t>(block) % Config::kChunk != 0) return nullptr;
+  if (reinterpret_cast<uintptr_t>(block) % Config::kChunk != 0)
+    return nullptr;
   return g_page_map.find(block);
 }
 bool is_live_run(const Chunk* chunk) {
   return chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kLarge;
 }
 
-// ---- runs ------------------------------------------------------------------------------------
+// ---- runs -----------------------------------------------------------------------------------
 
 LargeBlock run_allocate(size_t bytes, size_t alignment) {
   bool zeroed = false;
   const size_t count = chunks_for(bytes);
   const size_t align_chunks = alignment > Config::kChunk ? alignment >> Config::kChunkShift : 1;
   const size_t first = g_page_heap.allocate(count, align_chunks, &zeroed);
-  if (first == PageHeap::kNoRun) return {nullptr, false};
+  if (first == PageHeap::kNoRun)
+    return {nullptr, false};
   Chunk* chunk = g_page_map.chunk(first);
   chunk->length = static_cast<uint32_t>(count);
   chunk->record = 0;
@@ -80,17 +84,20 @@ void run_release(size_t first, size_t count,
   g_page_heap.release(first, count, contents);
 }
 
-// A run's pages change places, which spares the copy and the page faults. Each such run is a mapping of
-// its own for the kernel from then on, so that small ones are better copied.
+// A run's pages change places, which spares the copy and the page faults. Each such run is a
+// mapping of its own for the kernel from then on, so that small ones are better copied.
 void* run_move(void* block, const Chunk* chunk, size_t bytes) {
   const size_t have = bytes_of(chunk->length);
-  if (have < Config::kMoveMin || bytes >= Config::kHugeMin) return nullptr;
+  if (have < Config::kMoveMin || bytes >= Config::kHugeMin)
+    return nullptr;
   const LargeBlock fresh = run_allocate(bytes, Config::kChunk);
-  if (fresh.address == nullptr) return nullptr;
+  if (fresh.address == nullptr)
+    return nullptr;
   const size_t fresh_first = g_page_map.index_of(fresh.address);
   Chunk* fresh_chunk = g_page_map.chunk(fresh_first);
   if (!vm::move_pages(block, fresh.address, have)) {
-    // What cannot be mapped again must not be handed out again: its addresses are lost, nothing else.
+    // What cannot be mapped again must not be handed out again: its addresses are lost, nothing
+    // else.
     if (vm::map_over(fresh.address, have)) {
       fresh_chunk->kind.store(ChunkKind::kNone, std::memory_order_release);
       run_release(fresh_first, fresh_chunk->length);
@@ -109,7 +116,8 @@ void* run_resize(void* block, Chunk* chunk, size_t bytes) {
   const size_t first = g_page_map.index_of(block);
   const size_t have = chunk->length;
   const size_t wanted = chunks_for(bytes);
-  if (wanted == have) return block;
+  if (wanted == have)
+    return block;
   if (wanted < have) {
     chunk->length = static_cast<uint32_t>(wanted);
     count_dead(bytes_of(have - wanted));
@@ -124,16 +132,19 @@ void* run_resize(void* block, Chunk* chunk, size_t bytes) {
   return block;
 }
 
-// ---- mappings --------------------------------------------------------------------------------
+// ---- mappings -------------------------------------------------------------------------------
 
 // A cached mapping of at least `bytes` and at most a quarter more.
 void* cached_take_locked(size_t bytes, size_t* have) SC_REQUIRES(g_huge_mutex) {
   CachedMapping* best = nullptr;
   for (CachedMapping& entry : g_cached) {
-    if (entry.address == nullptr || entry.bytes < bytes || entry.bytes - bytes > bytes / 4) continue;
-    if (best == nullptr || entry.bytes < best->bytes) best = &entry;
+    if (entry.address == nullptr || entry.bytes < bytes || entry.bytes - bytes > bytes / 4)
+      continue;
+    if (best == nullptr || entry.bytes < best->bytes)
+      best = &entry;
   }
-  if (best == nullptr) return nullptr;
+  if (best == nullptr)
+    return nullptr;
   void* address = best->address;
   *have = best->bytes;
   g_cached_bytes -= best->bytes;
@@ -144,9 +155,11 @@ void* cached_take_locked(size_t bytes, size_t* have) SC_REQUIRES(g_huge_mutex) {
 }
 
 bool cached_keep_locked(void* address, size_t bytes) SC_REQUIRES(g_huge_mutex) {
-  if (g_cached_bytes + bytes > Config::kHugeCacheBytes) return false;
+  if (g_cached_bytes + bytes > Config::kHugeCacheBytes)
+    return false;
   for (CachedMapping& entry : g_cached) {
-    if (entry.address != nullptr) continue;
+    if (entry.address != nullptr)
+      continue;
     entry = {address, bytes, __atomic_load_n(&g_now_ms, __ATOMIC_RELAXED)};
     g_cached_bytes += bytes;
     stat_add(g_heap_stats->mapped_free_bytes, bytes);
@@ -157,21 +170,27 @@ bool cached_keep_locked(void* address, size_t bytes) SC_REQUIRES(g_huge_mutex) {
 }
 
 void* map_aligned(size_t bytes, size_t alignment) {
-  if (alignment <= vm::kOsPage) return vm::map(bytes);
+  if (alignment <= vm::kOsPage)
+    return vm::map(bytes);
   const size_t padded = bytes + alignment;
-  if (padded < bytes) return nullptr;
+  if (padded < bytes)
+    return nullptr;
   auto* memory = static_cast<char*>(vm::map(padded));
-  if (memory == nullptr) return nullptr;
-  const size_t before =
-      align_up(reinterpret_cast<uintptr_t>(memory), alignment) - reinterpret_cast<uintptr_t>(memory);
-  if (before > 0) vm::unmap(memory, before);
-  if (alignment > before) vm::unmap(memory + before + bytes, alignment - before);
+  if (memory == nullptr)
+    return nullptr;
+  const size_t before = align_up(reinterpret_cast<uintptr_t>(memory), alignment) -
+                        reinterpret_cast<uintptr_t>(memory);
+  if (before > 0)
+    vm::unmap(memory, before);
+  if (alignment > before)
+    vm::unmap(memory + before + bytes, alignment - before);
   return memory + before;
 }
 
 LargeBlock huge_allocate(size_t bytes, size_t alignment) {
   size_t have = align_up(bytes, vm::kOsPage);
-  if (have < bytes) return {nullptr, false};
+  if (have < bytes)
+    return {nullptr, false};
   void* address = nullptr;
   bool zeroed = false;
   if (alignment <= vm::kOsPage) {
@@ -181,7 +200,8 @@ LargeBlock huge_allocate(size_t bytes, size_t alignment) {
   if (address == nullptr) {
     address = map_aligned(have, alignment);
     zeroed = true;
-    if (address == nullptr) return {nullptr, false};
+    if (address == nullptr)
+      return {nullptr, false};
     stat_add(g_heap_stats->huge_mapped, 1);
   }
   bool entered = false;
@@ -203,7 +223,8 @@ LargeReleased huge_release(void* block) {
   {
     MutexLock lock(g_huge_mutex);
     HugeEntry* found = g_huge.find(block);
-    if (found == nullptr) return {false, 0};
+    if (found == nullptr)
+      return {false, 0};
     entry = *found;
     g_huge.erase(found);
     cached = cached_keep_locked(block, entry.bytes);
@@ -218,24 +239,29 @@ LargeReleased huge_release(void* block) {
 
 void* huge_resize(void* block, size_t bytes) {
   const size_t wanted = align_up(bytes, vm::kOsPage);
-  if (wanted < bytes || wanted < Config::kHugeMin) return nullptr;
-  // The entry leaves the table while the kernel moves the pages: another thread may be given the old
-  // address as soon as they are gone.
+  if (wanted < bytes || wanted < Config::kHugeMin)
+    return nullptr;
+  // The entry leaves the table while the kernel moves the pages: another thread may be given the
+  // old address as soon as they are gone.
   HugeEntry entry{};
   {
     MutexLock lock(g_huge_mutex);
     HugeEntry* found = g_huge.find(block);
-    if (found == nullptr) return nullptr;
-    if (found->bytes == wanted) return block;
+    if (found == nullptr)
+      return nullptr;
+    if (found->bytes == wanted)
+      return block;
     entry = *found;
     g_huge.erase(found);
   }
   void* moved = vm::remap(block, entry.bytes, wanted);
   const size_t now = moved == nullptr ? entry.bytes : wanted;
   MutexLock lock(g_huge_mutex);
-  // Cannot fail: the table had room for this entry a moment ago, or the loss is a leak, not a fault.
+  // Cannot fail: the table had room for this entry a moment ago, or the loss is a leak, not a
+  // fault.
   (void)g_huge.insert(moved == nullptr ? block : moved, now, entry.record);
-  if (moved == nullptr) return nullptr;
+  if (moved == nullptr)
+    return nullptr;
   count_dead(entry.bytes);
   count_live(wanted);
   return moved;
@@ -243,7 +269,7 @@ void* huge_resize(void* block, size_t bytes) {
 
 }  // namespace
 
-// ---- both --------------------------------------------------------------------------------------
+// ---- both -----------------------------------------------------------------------------------
 
 LargeBlock large_allocate(size_t bytes, size_t alignment) {
   g_caches.need(Config::kLargeId);
@@ -255,7 +281,8 @@ LargeBlock large_allocate(size_t bytes, size_t alignment) {
 
 size_t large_size(const void* block) {
   const Chunk* chunk = run_chunk(block);
-  if (is_live_run(chunk)) return bytes_of(chunk->length);
+  if (is_live_run(chunk))
+    return bytes_of(chunk->length);
   MutexLock lock(g_huge_mutex);
   const HugeEntry* entry = g_huge.find(block);
   return entry == nullptr ? 0 : entry->bytes;
@@ -263,12 +290,12 @@ size_t large_size(const void* block) {
 
 LargeReleased large_release(void* block) {
   Chunk* chunk = run_chunk(block);
-  if (!is_live_run(chunk)) return huge_release(block);
+  if (!is_live_run(chunk))
+    return huge_release(block);
   const uint32_t record = chunk->record;
   const uint32_t count = chunk->length;
   ChunkKind expected = ChunkKind::kLarge;
-  if (!chunk->kind.compare_exchange_strong(expected, ChunkKind::kNone,
-                                           std::memory_order_acq_rel)) {
+  if (!chunk->kind.compare_exchange_strong(expected, ChunkKind::kNone, std::memory_order_acq_rel)) {
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", block, "two threads at once");
   }
@@ -278,13 +305,15 @@ LargeReleased large_release(void* block) {
 
 void* large_resize(void* block, size_t bytes) {
   Chunk* chunk = run_chunk(block);
-  if (!is_live_run(chunk)) return huge_resize(block, bytes);
+  if (!is_live_run(chunk))
+    return huge_resize(block, bytes);
   return bytes <= Config::kSmallMax ? nullptr : run_resize(block, chunk, bytes);
 }
 
 uint32_t large_record(const void* block) {
   const Chunk* chunk = run_chunk(block);
-  if (is_live_run(chunk)) return chunk->record;
+  if (is_live_run(chunk))
+    return chunk->record;
   MutexLock lock(g_huge_mutex);
   const HugeEntry* entry = g_huge.find(block);
   return entry == nullptr ? 0 : entry->record;
@@ -298,7 +327,8 @@ void large_set_record(const void* block, uint32_t record) {
   }
   MutexLock lock(g_huge_mutex);
   HugeEntry* entry = g_huge.find(block);
-  if (entry != nullptr) entry->record = record;
+  if (entry != nullptr)
+    entry->record = record;
 }
 
 size_t large_decay(uint32_t now_ms, uint32_t decay_ms) {
@@ -308,16 +338,19 @@ size_t large_decay(uint32_t now_ms, uint32_t decay_ms) {
     CachedMapping victim{};
     {
       MutexLock lock(g_huge_mutex);
-      if (g_cached_bytes == 0) return released;
+      if (g_cached_bytes == 0)
+        return released;
       for (CachedMapping& entry : g_cached) {
-        if (entry.address == nullptr || !is_due(now_ms, entry.freed_ms, decay_ms)) continue;
+        if (entry.address == nullptr || !is_due(now_ms, entry.freed_ms, decay_ms))
+          continue;
         victim = entry;
         g_cached_bytes -= entry.bytes;
         entry = {};
         break;
       }
     }
-    if (victim.address == nullptr) return released;
+    if (victim.address == nullptr)
+      return released;
     vm::unmap(victim.address, victim.bytes);
     released += victim.bytes;
     stat_sub(g_heap_stats->mapped_free_bytes, victim.bytes);
@@ -327,8 +360,14 @@ size_t large_decay(uint32_t now_ms, uint32_t decay_ms) {
   }
 }
 
-void large_lock_for_fork() SC_NO_THREAD_ANALYSIS { g_huge_mutex.lock(); }
-void large_unlock_after_fork() SC_NO_THREAD_ANALYSIS { g_huge_mutex.unlock(); }
-void large_reset_after_fork() { g_huge_mutex.reset_after_fork(); }
+void large_lock_for_fork() SC_NO_THREAD_ANALYSIS {
+  g_huge_mutex.lock();
+}
+void large_unlock_after_fork() SC_NO_THREAD_ANALYSIS {
+  g_huge_mutex.unlock();
+}
+void large_reset_after_fork() {
+  g_huge_mutex.reset_after_fork();
+}
 
 }  // namespace slabscope

@@ -6,12 +6,13 @@
 //   size >= 32 MiB           a mapping of its own, found again through a hash table; the last few
 //                            that were freed wait in a cache for the decay time
 //
-// Both count under cache id kLargeId. The first chunk of a run has that id in the map, whose bin never
-// has room, so that frees come to the slow path; mappings lie outside the window and come there too.
+// Both count under cache id kLargeId. The first chunk of a run has that id in the map, whose bin
+// never has room, so that frees come to the slow path; mappings lie outside the window and come
+// there too.
 //
 // Invariants
-//   1. Exactly one free of a block wins the step kLarge -> kNone (runs) or takes its entry out of the
-//      table (mappings); any other is a double free and panics.
+//   1. Exactly one free of a block wins the step kLarge -> kNone (runs) or takes its entry out of
+//      the table (mappings); any other is a double free and panics.
 //   2. mapped_large_bytes is the sum of large_size() over all live blocks.
 // Locks: the page heap's; or the huge table's, which is a leaf but for the meta allocator's.
 

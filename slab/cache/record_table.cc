@@ -16,8 +16,8 @@ struct UnusedTable {
   UnusedTable* next;
 };
 
-// Classes are powers of two of entries, 16 to 2^16; a larger table than asked for keeps its class in
-// mind by going back to the smaller one's list.
+// Classes are powers of two of entries, 16 to 2^16; a larger table than asked for keeps its class
+// in mind by going back to the smaller one's list.
 constexpr unsigned kLeastLog = 4;
 constexpr unsigned kClasses = 13;
 
@@ -38,7 +38,8 @@ uint32_t* record_table_new(uint32_t entries) {
     MutexLock lock(g_tables_mutex);
     for (unsigned i = wanted; i < kClasses; ++i) {
       UnusedTable* table = g_tables[i];
-      if (table == nullptr) continue;
+      if (table == nullptr)
+        continue;
       g_tables[i] = table->next;
       table->next = nullptr;
       return reinterpret_cast<uint32_t*>(table);
@@ -55,8 +56,14 @@ void record_table_delete(uint32_t* table, uint32_t entries) {
   list = unused;
 }
 
-void record_tables_lock_for_fork() SC_NO_THREAD_ANALYSIS { g_tables_mutex.lock(); }
-void record_tables_unlock_after_fork() SC_NO_THREAD_ANALYSIS { g_tables_mutex.unlock(); }
-void record_tables_reset_after_fork() { g_tables_mutex.reset_after_fork(); }
+void record_tables_lock_for_fork() SC_NO_THREAD_ANALYSIS {
+  g_tables_mutex.lock();
+}
+void record_tables_unlock_after_fork() SC_NO_THREAD_ANALYSIS {
+  g_tables_mutex.unlock();
+}
+void record_tables_reset_after_fork() {
+  g_tables_mutex.reset_after_fork();
+}
 
 }  // namespace slabscope

@@ -24,7 +24,8 @@ class SizeClass {
  public:
   // Bytes of an object of malloc cache `id`.
   static constexpr size_t size_of(unsigned id) {
-    if (id <= Config::kFineClasses) return id * Config::kGranule;
+    if (id <= Config::kFineClasses)
+      return id * Config::kGranule;
     const unsigned coarse = id - Config::kFineClasses - 1;
     const size_t base = Config::kFineMax << (coarse / 8);
     return base + (base / 8) * (coarse % 8 + 1);
@@ -38,28 +39,31 @@ class SizeClass {
     return kCoarseIds[(size - 1) / kCoarseStep];
   }
 
-  // For size <= kFineMax: the byte offset of its 16-byte bin, which is its size rounded up. Size 0 gets
-  // bin 0, which never has a list: the slow path serves it as size 1.
+  // For size <= kFineMax: the byte offset of its 16-byte bin, which is its size rounded up. Size 0
+  // gets bin 0, which never has a list: the slow path serves it as size 1.
   static SC_INLINE size_t fine_offset(size_t size) { return (size + 15) & ~size_t{15}; }
 
   // The id of the smallest class of at least `size` bytes whose objects are all aligned to
   // `alignment` (a power of two, at most kChunk); 0 if there is none.
   static unsigned aligned_id_of(size_t size, size_t alignment) {
-    if (size > Config::kSmallMax || alignment > Config::kChunk) return 0;
+    if (size > Config::kSmallMax || alignment > Config::kChunk)
+      return 0;
     for (unsigned id = id_of(size < alignment ? alignment : size);
          id < Config::kFirstMallocId + Config::kSizeClasses; ++id) {
-      if (size_of(id) % alignment == 0) return id;
+      if (size_of(id) % alignment == 0)
+        return id;
     }
     return 0;
   }
 
-  // Bytes of one slab of objects of `size` bytes. What is left over at its end is mostly whole pages,
-  // which nobody touches.
+  // Bytes of one slab of objects of `size` bytes. What is left over at its end is mostly whole
+  // pages, which nobody touches.
   static constexpr size_t slab_bytes(size_t size) {
     const size_t objects =
         size <= Config::kFineMax ? Config::kSlabFineObjects : Config::kSlabCoarseObjects;
     size_t bytes = Config::kSlabLeastBytes;
-    while (bytes < size * objects && bytes < Config::kSlabMostBytes) bytes *= 2;
+    while (bytes < size * objects && bytes < Config::kSlabMostBytes)
+      bytes *= 2;
     return bytes;
   }
 
@@ -70,7 +74,8 @@ class SizeClass {
     std::array<uint8_t, Config::kSmallMax / kCoarseStep> ids{};
     unsigned id = Config::kFineClasses;
     for (size_t i = 0; i < ids.size(); ++i) {
-      while (size_of(id) < (i + 1) * kCoarseStep) ++id;
+      while (size_of(id) < (i + 1) * kCoarseStep)
+        ++id;
       ids[i] = static_cast<uint8_t>(id);
     }
     return ids;

@@ -19,7 +19,8 @@ Slab* slab_record_new() {
   {
     MutexLock lock(g_records_mutex);
     Slab* slab = g_unused.pop_front();
-    if (slab != nullptr) return slab;
+    if (slab != nullptr)
+      return slab;
   }
   void* memory = meta_allocate(sizeof(Slab));
   return memory == nullptr ? nullptr : new (memory) Slab;
@@ -30,8 +31,14 @@ void slab_record_delete(Slab* slab) {
   g_unused.push_front(slab);
 }
 
-void slab_records_lock_for_fork() SC_NO_THREAD_ANALYSIS { g_records_mutex.lock(); }
-void slab_records_unlock_after_fork() SC_NO_THREAD_ANALYSIS { g_records_mutex.unlock(); }
-void slab_records_reset_after_fork() { g_records_mutex.reset_after_fork(); }
+void slab_records_lock_for_fork() SC_NO_THREAD_ANALYSIS {
+  g_records_mutex.lock();
+}
+void slab_records_unlock_after_fork() SC_NO_THREAD_ANALYSIS {
+  g_records_mutex.unlock();
+}
+void slab_records_reset_after_fork() {
+  g_records_mutex.reset_after_fork();
+}
 
 }  // namespace slabscope

@@ -12,15 +12,15 @@
 //   many objects were ever handed out: what lies behind was never touched.
 //
 // Invariants
-//   1. count <= carved <= capacity. An object is in exactly one place: the caller's hands, a thread's
-//      list, this chain, or beyond `carved`.
-//   2. Only the thread whose CURRENT slab it is raises `carved` or takes objects out; any thread may
-//      put objects in, with one compare-and-swap for a whole chain.
+//   1. count <= carved <= capacity. An object is in exactly one place: the caller's hands, a
+//      thread's list, this chain, or beyond `carved`.
+//   2. Only the thread whose CURRENT slab it is raises `carved` or takes objects out; any thread
+//      may put objects in, with one compare-and-swap for a whole chain.
 //   3. A slab is on its cache's list iff `listed`, and then its state is PARTIAL. `listed` and the
 //      list are guarded by the cache's mutex.
 //   4. A Slab record is never unmapped, only reused: `cache` says whose it is now, nullptr between.
-// Only one thread takes out, so neither side needs a tag against ABA: a head that the owner still finds
-// has not been away.
+// Only one thread takes out, so neither side needs a tag against ABA: a head that the owner still
+// finds has not been away.
 
 #pragma once
 
@@ -92,7 +92,8 @@ struct Chain {
 
   void push(FreeObject* object) {
     object->next = head;
-    if (head == nullptr) tail = object;
+    if (head == nullptr)
+      tail = object;
     head = object;
     ++count;
   }

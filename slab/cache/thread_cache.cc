@@ -8,11 +8,12 @@
 
 namespace slabscope {
 
-// ---- the bookkeeping of one bin --------------------------------------------------------------
+// ---- the bookkeeping of one bin -------------------------------------------------------------
 
 uint64_t ThreadCache::length(unsigned id) {
   Bin* b = bin(id);
-  if (b->head == nullptr) return 0;
+  if (b->head == nullptr)
+    return 0;
   const CounterPair* counters = counters_of(b);
   const uint64_t value = counted(counters->frees) - counted(counters->allocs) + slow(id).bias;
   // Shared memory is not to be trusted: a senseless length is taken for a full list.
@@ -22,7 +23,8 @@ uint64_t ThreadCache::length(unsigned id) {
 // First use of a bin: its cache exists, its counters have a page, its first sample is drawn.
 void ThreadCache::need_bin(unsigned id) {
   BinSlow& s = slow(id);
-  if (SC_LIKELY(s.cap != 0)) return;
+  if (SC_LIKELY(s.cap != 0))
+    return;
   g_caches.need(id);
   Bin* b = bin(id);
   CounterPair* counters = counters_of(b);
@@ -32,14 +34,13 @@ void ThreadCache::need_bin(unsigned id) {
   s.missed_at = operations(id) - Config::kBinBusy;  // the first miss says nothing yet
   const uint64_t allocs = counted(counters->allocs);
   s.bias = allocs - counted(counters->frees);
-  const uint64_t distance =
-      id == Config::kOwnId ? kNever : g_hooks.sample_distance(&rng_, size);
+  const uint64_t distance = id == Config::kOwnId ? kNever : g_hooks.sample_distance(&rng_, size);
   s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
   s.tracked_batch = distance == 0 ? kTrackedBatch : 1;
 }
 
-// Sets trip so that list and frees to come stay within the cap (and its slack) and the next sample's
-// distance.
+// Sets trip so that list and frees to come stay within the cap (and its slack) and the next
+// sample's distance.
 void ThreadCache::rearm(unsigned id) {
   BinSlow& s = slow(id);
   Bin* b = bin(id);
@@ -53,7 +54,8 @@ void ThreadCache::rearm(unsigned id) {
   }
   uint64_t room = have < s.cap ? s.cap - have : 0;
   room += s.slack;
-  if (have + room > distance) room = distance > have ? distance - have : 0;
+  if (have + room > distance)
+    room = distance > have ? distance - have : 0;
   b->trip = counted(counters->frees) + room;
 }
 
@@ -62,7 +64,8 @@ void ThreadCache::shorten(unsigned id, uint64_t keep) {
   BinSlow& s = slow(id);
   Bin* b = bin(id);
   FreeObject** link = &b->head;
-  for (uint64_t i = 0; i < keep && *link != nullptr; ++i) link = &(*link)->next;
+  for (uint64_t i = 0; i < keep && *link != nullptr; ++i)
+    link = &(*link)->next;
   FreeObject* rest = *link;
   *link = nullptr;
   while (rest != nullptr) {
@@ -75,11 +78,12 @@ void ThreadCache::shorten(unsigned id, uint64_t keep) {
   }
 }
 
-// ---- from slabs to the list --------------------------------------------------------------------
+// ---- from slabs to the list -----------------------------------------------------------------
 
 uint32_t ThreadCache::objects_within(unsigned id, size_t bytes, uint32_t most) const {
   const size_t objects = bytes / g_caches.plain(id)->object_size();
-  if (objects > most) return most;
+  if (objects > most)
+    return most;
   return objects < Config::kBinMinObjects ? Config::kBinMinObjects : static_cast<uint32_t>(objects);
 }
 
@@ -88,8 +92,8 @@ uint32_t ThreadCache::operations(unsigned id) {
   return static_cast<uint32_t>(counted(counters->allocs) + counted(counters->frees));
 }
 
-// The list ran dry or full. If that was not long ago it may hold more from now on: memory that a thread
-// keeps for itself must earn its place.
+// The list ran dry or full. If that was not long ago it may hold more from now on: memory that a
+// thread keeps for itself must earn its place.
 void ThreadCache::missed(unsigned id) {
   BinSlow& s = slow(id);
   const uint32_t now = operations(id);
@@ -100,8 +104,8 @@ void ThreadCache::missed(unsigned id) {
   s.missed_at = now;
 }
 
-// Fills the empty list with up to `wanted` objects: from the reserve, else objects that came back to the
-// current slab, else ones never used, else from another slab. Without memory it stays empty.
+// Fills the empty list with up to `wanted` objects: from the reserve, else objects that came back
+// to the current slab, else ones never used, else from another slab. Without memory it stays empty.
 void ThreadCache::refill(unsigned id, uint32_t wanted) {
   BinSlow& s = slow(id);
   if (s.reserve != nullptr) {
@@ -129,7 +133,8 @@ void ThreadCache::refill(unsigned id, uint32_t wanted) {
       leave_current(cache, s.current);
     }
     s.current = cache->acquire();
-    if (s.current == nullptr) return;
+    if (s.current == nullptr)
+      return;
   }
 }
 
@@ -164,10 +169,11 @@ void* ThreadCache::allocate_slow(unsigned id, size_t requested) {
       // Restart the length from what is known for sure: the list is empty.
       s.bias = allocs - counted(counters->frees);
       const uint64_t distance = s.sample_at > allocs ? s.sample_at - allocs : 0;
-      // Half the room, so that frees fit in before the list must be flushed; at most half the way to
-      // the next sample.
+      // Half the room, so that frees fit in before the list must be flushed; at most half the way
+      // to the next sample.
       uint64_t wanted = (s.cap + 1) / 2;
-      if (wanted > distance / 2) wanted = distance / 2;
+      if (wanted > distance / 2)
+        wanted = distance / 2;
       refill(id, static_cast<uint32_t>(wanted > 0 ? wanted : 1));
       missed(id);
       stat_add(g_caches.stats(id).slow_allocations, 1);
@@ -179,7 +185,7 @@ void* ThreadCache::allocate_slow(unsigned id, size_t requested) {
   return object;
 }
 
-// ---- tracked objects ---------------------------------------------------------------------------
+// ---- tracked objects ------------------------------------------------------------------------
 
 // An object of the tracked twin and its slab; nullptr without memory.
 FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
@@ -188,7 +194,8 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
   while (s.tracked_reserve == nullptr) {
     if (s.tracked_current != nullptr) {
       Chain chain = cache->take_returned(s.tracked_current, s.tracked_batch);
-      if (chain.count == 0) chain = cache->carve(s.tracked_current, s.tracked_batch);
+      if (chain.count == 0)
+        chain = cache->carve(s.tracked_current, s.tracked_batch);
       if (chain.count > 0) {
         s.tracked_reserve = chain.head;
         break;
@@ -196,13 +203,15 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
       leave_current(cache, s.tracked_current);
     }
     s.tracked_current = cache->acquire();
-    if (s.tracked_current == nullptr) return nullptr;
+    if (s.tracked_current == nullptr)
+      return nullptr;
   }
   FreeObject* object = s.tracked_reserve;
   s.tracked_reserve = object->next;
   *slab = s.tracked_current;  // the reserve is emptied before another slab becomes current
   // Samples are few: all threads take them from one slab, and touch one page instead of one each.
-  if (s.tracked_batch == 1) leave_current(cache, s.tracked_current);
+  if (s.tracked_batch == 1)
+    leave_current(cache, s.tracked_current);
   return object;
 }
 
@@ -216,11 +225,11 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   inside_ = true;
   Slab* slab = nullptr;
   FreeObject* object = take_tracked(id, &slab);
-  if (object == nullptr) return nullptr;
+  if (object == nullptr)
+    return nullptr;
   BinSlow& s = slow(id);
   KmemCache* cache = g_caches.tracked(id);
-  const uint32_t record =
-      g_hooks.track(object, requested, cache->object_size(), id, stack);
+  const uint32_t record = g_hooks.track(object, requested, cache->object_size(), id, stack);
   __atomic_store_n(&slab->records[cache->index_of(slab, object)],
                    record != 0 ? record : kUnrecorded, __ATOMIC_RELAXED);
   CounterPair* counters = counters_of(bin(id));
@@ -240,35 +249,42 @@ void ThreadCache::free_tracked(KmemCache* cache, Slab* slab, void* object) {
   CounterPair* counters = counters_of(bin(cache->id()));
   count_up(counters->frees);
   --s.bias;  // the list did not change
-  if (s.cap != 0) rearm(cache->id());
+  if (s.cap != 0)
+    rearm(cache->id());
   inside_ = false;
 }
 
 bool ThreadCache::sample_large(size_t size) {
-  if (busy_) return false;
+  if (busy_)
+    return false;
   if (large_countdown_ > size) {
-    if (large_countdown_ < kNever) large_countdown_ -= size;
+    if (large_countdown_ < kNever)
+      large_countdown_ -= size;
     return false;
   }
   large_countdown_ = g_hooks.sample_bytes(&rng_);
   return true;
 }
 
-void ThreadCache::count_large_alloc() { count_up(counters_of(bin(Config::kLargeId))->allocs); }
+void ThreadCache::count_large_alloc() {
+  count_up(counters_of(bin(Config::kLargeId))->allocs);
+}
 
 void ThreadCache::count_large_free() {
   visit();
   count_up(counters_of(bin(Config::kLargeId))->frees);
 }
 
-// ---- from the list to the slabs ----------------------------------------------------------------
+// ---- from the list to the slabs -------------------------------------------------------------
 
-// An object that is on the thread's list is free already. The fast path looks at the first one alone.
+// An object that is on the thread's list is free already. The fast path looks at the first one
+// alone.
 void ThreadCache::check_not_listed(unsigned id, const FreeObject* object) {
   uint32_t looked_at = 0;
   for (const FreeObject* listed = bin(id)->head; listed != nullptr && looked_at < kListedLookedAt;
        listed = listed->next, ++looked_at) {
-    if (SC_LIKELY(listed != object)) continue;
+    if (SC_LIKELY(listed != object))
+      continue;
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", object, "it is free already");
   }
@@ -282,7 +298,8 @@ void ThreadCache::free_slow(unsigned id, void* object) {
   Bin* b = bin(id);
   CounterPair* counters = counters_of(b);
   auto* free_object = static_cast<FreeObject*>(object);
-  if (b->head == nullptr) s.bias = counted(counters->allocs) - counted(counters->frees);
+  if (b->head == nullptr)
+    s.bias = counted(counters->allocs) - counted(counters->frees);
   check_not_listed(id, free_object);
   const uint64_t have = length(id);
   free_object->next = b->head;
@@ -297,7 +314,8 @@ void ThreadCache::free_slow(unsigned id, void* object) {
     s.slack = static_cast<uint16_t>(s.slack * 2U + 4 < most ? s.slack * 2U + 4 : most);
   }
   rearm(id);
-  if (s.reserve_count > Config::kBinMaxObjects) flush_reserve(id);
+  if (s.reserve_count > Config::kBinMaxObjects)
+    flush_reserve(id);
   inside_ = false;
 }
 
@@ -313,7 +331,8 @@ uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, 
   uint64_t given = 0;
   uint64_t remote = 0;
   const auto close = [&](Open& entry) {
-    if (entry.slab == nullptr) return;
+    if (entry.slab == nullptr)
+      return;
     if (entry.slab != mine && entry.slab->load().state == SlabState::kCurrent) {
       remote += entry.chain.count;
     }
@@ -340,8 +359,10 @@ uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, 
     entry.chain.push(object);
     ++given;
   }
-  for (Open& entry : open) close(entry);
-  if (remote > 0) stat_add(cache->stats().remote_frees, remote);
+  for (Open& entry : open)
+    close(entry);
+  if (remote > 0)
+    stat_add(cache->stats().remote_frees, remote);
   return given;
 }
 
@@ -355,7 +376,8 @@ void ThreadCache::flush_list(unsigned id, uint32_t count) {
     link = &(*link)->next;
     ++taken;
   }
-  if (taken == 0) return;
+  if (taken == 0)
+    return;
   b->head = *link;
   *link = nullptr;  // ends the part that goes; *link is no longer in the list
   slow(id).bias -= taken;
@@ -372,7 +394,8 @@ void ThreadCache::flush_reserve(unsigned id) {
 
 void ThreadCache::flush_bin(unsigned id) {
   BinSlow& s = slow(id);
-  if (s.cap == 0) return;
+  if (s.cap == 0)
+    return;
   flush_list(id, UINT32_MAX);
   flush_reserve(id);
   leave_current(g_caches.plain(id), s.current);
@@ -385,7 +408,8 @@ void ThreadCache::flush_bin(unsigned id) {
 // The slab is forgotten before it is let go: a fork in between must not leave it with two owners in
 // the child.
 void ThreadCache::leave_current(KmemCache* cache, Slab*& current) {
-  if (current == nullptr) return;
+  if (current == nullptr)
+    return;
   Slab* slab = current;
   current = nullptr;
   std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -394,7 +418,8 @@ void ThreadCache::leave_current(KmemCache* cache, Slab*& current) {
 
 void ThreadCache::flush_all() {
   inside_ = true;
-  for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) flush_bin(id);
+  for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id)
+    flush_bin(id);
   inside_ = false;
 }
 
@@ -403,7 +428,8 @@ void ThreadCache::flush_idle() {
   inside_ = true;
   for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) {
     BinSlow& s = slow(id);
-    if (s.cap == 0) continue;
+    if (s.cap == 0)
+      continue;
     const uint32_t now = operations(id);
     if (now == s.scanned_at) {
       flush_bin(id);
@@ -417,12 +443,14 @@ void ThreadCache::flush_idle() {
 
 // The heartbeat: every kVisitsPerTick visits a look at the clock, and what is due then.
 void ThreadCache::visit() {
-  if (SC_LIKELY(++visits_ < Config::kVisitsPerTick)) return;
+  if (SC_LIKELY(++visits_ < Config::kVisitsPerTick))
+    return;
   stat_add(g_heap_stats->door_visits, visits_);
   visits_ = 0;
   const uint32_t now_ms = decay_tick();
-  if (g_hooks.tick(now_ms)) visits_ = Config::kVisitsPerTick - 1;
-  if (now_ms - last_scan_ms_ < decay_ms()) return;
+  g_hooks.tick();
+  if (now_ms - last_scan_ms_ < decay_ms())
+    return;
   last_scan_ms_ = now_ms;
   flush_idle();
 }

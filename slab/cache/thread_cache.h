@@ -7,7 +7,8 @@
 //                ▼ refill_slow()                          ▼ free_slow()
 //             reserve ◄── CURRENT slab ◄── KmemCache    reserve, put() grouped by slab
 //
-//   slot    │ Bin[id]: head, trip │ … │ ThreadCache │ …      private, 64 KiB a thread, lazily touched
+//   slot    │ Bin[id]: head, trip │ … │ ThreadCache │ …      private, 64 KiB a thread, lazily
+//   touched
 //           │◄─────────── kBinToCounters ───────────►│
 //   shared  │ header │ CounterPair[id]: allocs, frees │ …      in the scope file
 //
@@ -22,8 +23,8 @@
 // empty and the next malloc is the sample. An id whose trip stays 0 is always on the slow path.
 //
 // Invariants
-//   1. Only the owning thread touches a bin; nothing here is shared but the counters, which it alone
-//      writes.
+//   1. Only the owning thread touches a bin; nothing here is shared but the counters, which it
+//      alone writes.
 //   2. length(bin) == frees - allocs + bias at each visit, if the shared counters were left alone.
 //      If not, lists are flushed early or late: walks are bounded and end at null.
 //   3. frees < trip on the fast path.
@@ -59,29 +60,35 @@ SC_INLINE CounterPair* counters_of(Bin* bin) {
 // The slot of the calling thread: its Bin[]. Never null.
 extern thread_local constinit char* t_bins SC_TLS;
 
-SC_INLINE Bin* bin_at(char* bins, size_t offset) { return reinterpret_cast<Bin*>(bins + offset); }
+SC_INLINE Bin* bin_at(char* bins, size_t offset) {
+  return reinterpret_cast<Bin*>(bins + offset);
+}
 
 // Pops from the bin, or nullptr if its list is empty.
 SC_INLINE void* pop_fast(Bin* bin) {
   FreeObject* object = bin->head;
-  if (SC_UNLIKELY(object == nullptr)) return nullptr;
+  if (SC_UNLIKELY(object == nullptr))
+    return nullptr;
   bin->head = object->next;
   count_up(counters_of(bin)->allocs);
   return object;
 }
 
-// Pushes `object` if its id's list has room and it is not there already, as the one freed last; false:
-// the slow path must look at it.
+// Pushes `object` if its id's list has room and it is not there already, as the one freed last;
+// false: the slow path must look at it.
 SC_INLINE bool push_fast(void* object) {
   const size_t index = g_page_map.index_of(object);
-  if (SC_UNLIKELY(index >= g_page_map.chunk_limit())) return false;
+  if (SC_UNLIKELY(index >= g_page_map.chunk_limit()))
+    return false;
   Bin* bin = bin_at(t_bins, g_page_map.id_at(index) * sizeof(Bin));
   CounterPair* counters = counters_of(bin);
   const uint64_t frees = counted(counters->frees);
-  if (SC_UNLIKELY(frees >= bin->trip)) return false;
+  if (SC_UNLIKELY(frees >= bin->trip))
+    return false;
   auto* free_object = static_cast<FreeObject*>(object);
   FreeObject* head = bin->head;
-  if (SC_UNLIKELY(head == free_object)) return false;
+  if (SC_UNLIKELY(head == free_object))
+    return false;
   count_to(counters->frees, frees + 1);
   free_object->next = head;
   bin->head = free_object;
@@ -90,17 +97,17 @@ SC_INLINE bool push_fast(void* object) {
 
 // What the slow paths keep of a thread and cache.
 struct BinSlow {
-  FreeObject* reserve;      // free objects beside the list, of any slab
+  FreeObject* reserve;  // free objects beside the list, of any slab
   uint16_t reserve_count;
-  uint16_t tracked_batch;   // how many tracked objects are taken from a slab at once
-  uint16_t cap;             // objects the list may hold; 0: the bin was never used
-  uint16_t slack;           // frees it may take beyond that before the next visit
-  Slab* current;            // CURRENT for this thread, or nullptr
+  uint16_t tracked_batch;  // how many tracked objects are taken from a slab at once
+  uint16_t cap;            // objects the list may hold; 0: the bin was never used
+  uint16_t slack;          // frees it may take beyond that before the next visit
+  Slab* current;           // CURRENT for this thread, or nullptr
   uint64_t bias;
-  uint64_t sample_at;       // the value of `allocs` at which an allocation is tracked
-  uint32_t missed_at;       // allocs + frees (modulo 2^32) when the list last ran dry or full
-  uint32_t scanned_at;      // the same at the last look for idle lists
-  Slab* tracked_current;    // of the tracked twin
+  uint64_t sample_at;     // the value of `allocs` at which an allocation is tracked
+  uint32_t missed_at;     // allocs + frees (modulo 2^32) when the list last ran dry or full
+  uint32_t scanned_at;    // the same at the last look for idle lists
+  Slab* tracked_current;  // of the tracked twin
   FreeObject* tracked_reserve;
 };
 static_assert(sizeof(BinSlow) == 64);
@@ -130,8 +137,6 @@ class ThreadCache {
   // While set, nothing is tracked: the thread is capturing a stack, or no owner can be told.
   bool busy() const { return busy_; }
   void set_busy(bool busy) { busy_ = busy; }
-  // The next slow-path visit ticks.
-  void tick_soon() { visits_ = Config::kVisitsPerTick - 1; }
 
   char* bins() { return reinterpret_cast<char*>(this) - kOffset; }
   // The record number of an object that is tracked by its slab but had no room in the table.
@@ -175,15 +180,15 @@ class ThreadCache {
   ThreadCache* next_free_;  // in the registry's list
   uint64_t rng_;
   uint64_t large_countdown_;  // bytes until a large block is tracked
-  uint32_t number_;    // of the slot
-  uint32_t visits_;    // since the last look at the clock
+  uint32_t number_;           // of the slot
+  uint32_t visits_;           // since the last look at the clock
   uint32_t last_scan_ms_;
   uint32_t ended_ms_;  // when its thread ended
   bool used_;          // the slot has ever had a thread: its counters have a page
   bool warm_;          // without a thread, with lists
   bool opened_;        // the slot's counters may be written
   bool busy_;
-  bool inside_;        // a slow path is at work: after a fork the lists may be in between
+  bool inside_;  // a slow path is at work: after a fork the lists may be in between
 };
 static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));
 static_assert(Config::kLargeId < ThreadCache::kFirstHiddenId);

@@ -42,7 +42,7 @@ ThreadCache* ThreadCache::current() {
   return bins == g_no_bins ? nullptr : reinterpret_cast<ThreadCache*>(bins + kOffset);
 }
 
-// ---- slots -----------------------------------------------------------------------------------
+// ---- slots ----------------------------------------------------------------------------------
 
 ThreadCache* ThreadRegistry::cache_of(unsigned number) const {
   char* slot = blocks_[number / Config::kSlotsPerBlock] +
@@ -51,10 +51,12 @@ ThreadCache* ThreadRegistry::cache_of(unsigned number) const {
 }
 
 bool ThreadRegistry::add_block_locked() {
-  if (block_count_ == Config::kMaxBlocks) return false;
+  if (block_count_ == Config::kMaxBlocks)
+    return false;
   const size_t slow_bytes = kSlowStride * Config::kSlotsPerBlock;
   char* block = static_cast<char*>(vm::map(2 * Config::kBlockBytes + slow_bytes));
-  if (block == nullptr) return false;
+  if (block == nullptr)
+    return false;
   if (!g_hooks.map_counters(block_count_, block + Config::kBlockBytes)) {
     // Private memory is there already: exact inside, unseen outside.
     stat_add(g_heap_stats->dropped_threads, Config::kSlotsPerBlock);
@@ -66,11 +68,12 @@ bool ThreadRegistry::add_block_locked() {
 
 // A slot that was never used.
 ThreadCache* ThreadRegistry::slot_locked(unsigned number) {
-  if (number / Config::kSlotsPerBlock >= block_count_ && !add_block_locked()) return nullptr;
+  if (number / Config::kSlotsPerBlock >= block_count_ && !add_block_locked())
+    return nullptr;
   ThreadCache* cache = cache_of(number);
-  cache->slow_ = reinterpret_cast<BinSlow*>(
-      blocks_[number / Config::kSlotsPerBlock] + 2 * Config::kBlockBytes +
-      number % Config::kSlotsPerBlock * kSlowStride);
+  cache->slow_ = reinterpret_cast<BinSlow*>(blocks_[number / Config::kSlotsPerBlock] +
+                                            2 * Config::kBlockBytes +
+                                            number % Config::kSlotsPerBlock * kSlowStride);
   cache->number_ = number;
   return cache;
 }
@@ -79,7 +82,8 @@ ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
   void* counters = cache->bins() + Config::kBlockBytes;
   if (!g_hooks.slot_opened(cache->number_, counters)) {
     // No room to be seen in: private counters, exact inside and unseen outside.
-    if (!vm::map_over(counters, Config::kSlotBytes)) return nullptr;
+    if (!vm::map_over(counters, Config::kSlotBytes))
+      return nullptr;
     stat_add(g_heap_stats->dropped_threads, 1);
   }
   cache->used_ = true;
@@ -94,7 +98,9 @@ ThreadCache* ThreadRegistry::current_or_start() {
   return SC_LIKELY(cache != nullptr) ? cache : start_slow();
 }
 
-bool ThreadRegistry::own_mode() { return t_own_bins != nullptr; }
+bool ThreadRegistry::own_mode() {
+  return t_own_bins != nullptr;
+}
 
 void ThreadRegistry::set_own_mode(bool on) {
   if (on && ThreadCache::current() != nullptr) {
@@ -110,25 +116,29 @@ ThreadCache* ThreadRegistry::start_slow() {
   if (t_own_bins != nullptr) {
     return reinterpret_cast<ThreadCache*>(t_own_bins + ThreadCache::kOffset);
   }
-  if (t_life != ThreadLife::kNew) return nullptr;  // ended, or the start itself allocates
+  if (t_life != ThreadLife::kNew)
+    return nullptr;  // ended, or the start itself allocates
   t_life = ThreadLife::kStarting;
   ThreadCache* cache = nullptr;
   {
     MutexLock lock(mutex_);
     if (!booted_) {
       booted_ = true;
-      if (slab_boot != nullptr) slab_boot(g_hooks);
+      if (slab_boot != nullptr)
+        slab_boot(g_hooks);
       g_caches.need(Config::kLargeId);
     }
     cache = free_;
     if (cache != nullptr) {
       free_ = cache->next_free_;
-      if (cache->warm_) --warm_;
+      if (cache->warm_)
+        --warm_;
       cache->warm_ = false;
     } else {
       const unsigned number = slots_ == 0 ? 1 : slots_;  // slot 0 is the orphans'
       cache = slot_locked(number);
-      if (cache != nullptr) __atomic_store_n(&slots_, number + 1, __ATOMIC_RELEASE);
+      if (cache != nullptr)
+        __atomic_store_n(&slots_, number + 1, __ATOMIC_RELEASE);
     }
     if (cache != nullptr && open_locked(cache) == nullptr) {
       stat_add(g_heap_stats->dropped_threads, 1);
@@ -150,7 +160,8 @@ ThreadCache* ThreadRegistry::start_slow() {
 void ThreadRegistry::end() {
   set_own_mode(false);
   ThreadCache* cache = ThreadCache::current();
-  if (cache == nullptr) return;
+  if (cache == nullptr)
+    return;
   t_bins = g_no_bins;
   t_life = ThreadLife::kEnded;
   const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
@@ -158,7 +169,8 @@ void ThreadRegistry::end() {
   cache->opened_ = false;
   cache->ended_ms_ = now_ms;
   cache->warm_ = true;
-  if (++warm_ > Config::kWarmCaches) reclaim_locked(cache);
+  if (++warm_ > Config::kWarmCaches)
+    reclaim_locked(cache);
   g_hooks.slot_closed(cache->bins() + Config::kBlockBytes);
   cache->next_free_ = free_;
   free_ = cache;
@@ -173,9 +185,11 @@ void ThreadRegistry::reclaim_locked(ThreadCache* cache) {
 
 void ThreadRegistry::flush_ended(uint32_t now_ms, uint32_t decay_ms) {
   MutexLock lock(mutex_);
-  if (warm_ == 0) return;
+  if (warm_ == 0)
+    return;
   for (ThreadCache* cache = free_; cache != nullptr; cache = cache->next_free_) {
-    if (cache->warm_ && is_due(now_ms, cache->ended_ms_, decay_ms)) reclaim_locked(cache);
+    if (cache->warm_ && is_due(now_ms, cache->ended_ms_, decay_ms))
+      reclaim_locked(cache);
   }
 }
 
@@ -184,9 +198,12 @@ ThreadCache* ThreadRegistry::lock_orphans() {
   ThreadCache* cache = nullptr;
   {
     MutexLock lock(mutex_);
-    if (block_count_ > 0 || add_block_locked()) cache = slot_locked(0);
-    if (cache != nullptr && !cache->opened_ && open_locked(cache) == nullptr) cache = nullptr;
-    if (cache != nullptr && slots_ == 0) __atomic_store_n(&slots_, 1U, __ATOMIC_RELEASE);
+    if (block_count_ > 0 || add_block_locked())
+      cache = slot_locked(0);
+    if (cache != nullptr && !cache->opened_ && open_locked(cache) == nullptr)
+      cache = nullptr;
+    if (cache != nullptr && slots_ == 0)
+      __atomic_store_n(&slots_, 1U, __ATOMIC_RELEASE);
   }
   if (cache == nullptr) {
     orphan_mutex_.unlock();
@@ -201,7 +218,8 @@ CounterPair ThreadRegistry::total(unsigned id) {
   const unsigned slots = slot_count();
   for (unsigned number = 0; number < slots; ++number) {
     ThreadCache* cache = cache_of(number);
-    if (!cache->used_) continue;  // its counters may have no page, and none to be had
+    if (!cache->used_)
+      continue;  // its counters may have no page, and none to be had
     const CounterPair* counters = counters_of(cache->bin(id));
     sum.allocs += __atomic_load_n(&counters->allocs, __ATOMIC_RELAXED);
     sum.frees += __atomic_load_n(&counters->frees, __ATOMIC_RELAXED);
@@ -209,7 +227,7 @@ CounterPair ThreadRegistry::total(unsigned id) {
   return sum;
 }
 
-// ---- fork --------------------------------------------------------------------------------------
+// ---- fork -----------------------------------------------------------------------------------
 
 void ThreadRegistry::lock_for_fork() {
   orphan_mutex_.lock();
@@ -230,11 +248,13 @@ void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
   warm_ = 0;
   for (unsigned number = slots_; number-- > 1;) {
     ThreadCache* cache = cache_of(number);
-    if (cache == mine) continue;
+    if (cache == mine)
+      continue;
     if (cache->inside_) {
       // Its thread was between two steps of a slow path: what its lists held is lost to this child.
       __builtin_memset(cache->slow_, 0, kSlowBytes);
-      for (unsigned id = 0; id <= Config::kLargeId; ++id) *cache->bin(id) = {};
+      for (unsigned id = 0; id <= Config::kLargeId; ++id)
+        *cache->bin(id) = {};
       cache->inside_ = false;
     }
     cache->busy_ = false;

@@ -3,10 +3,12 @@
 // ThreadRegistry: which thread has which slot, from a thread's first allocation to its end.
 //
 //   first malloc ─► start() ─► free slot, or the next of a block ─► t_bins
-//   thread's end ─► end()   ─► slot free again, its lists as they are: the next thread takes them over
+//   thread's end ─► end()   ─► slot free again, its lists as they are: the next thread takes them
+//   over
 //   decay        ─► flush_ended(): what no thread took goes back to the slabs
 //   (a slot's counts stay for ever, and count on)
-//   fork, child  ─► the slots of threads that are gone are free again, with their lists as they were
+//   fork, child  ─► the slots of threads that are gone are free again, with their lists as they
+//   were
 //
 //   block of 32 slots │ private: bins │ shared: counters │ private: BinSlow[] │   one mapping
 //
@@ -35,8 +37,8 @@ class ThreadRegistry {
   // answers; what it allocates is the shim's (OwnScope).
   static bool own_mode();
   static void set_own_mode(bool on);
-  // The calling thread ends: its lists wait for the next thread, or for flush_ended(). What the thread
-  // still allocates goes to the orphans' slot.
+  // The calling thread ends: its lists wait for the next thread, or for flush_ended(). What the
+  // thread still allocates goes to the orphans' slot.
   void end();
   // Caches whose thread ended `decay_ms` or longer before `now_ms` give everything back.
   void flush_ended(uint32_t now_ms, uint32_t decay_ms);
@@ -72,7 +74,7 @@ class ThreadRegistry {
   Mutex orphan_mutex_;
   ThreadCache* free_ SC_GUARDED_BY(mutex_) = nullptr;
   unsigned warm_ SC_GUARDED_BY(mutex_) = 0;  // how many of free_ have lists
-  unsigned slots_ = 0;  // slots ever used, 0 included
+  unsigned slots_ = 0;                       // slots ever used, 0 included
   unsigned block_count_ = 0;
   bool booted_ SC_GUARDED_BY(mutex_) = false;
   std::array<char*, Config::kMaxBlocks> blocks_{};

@@ -26,9 +26,11 @@ void* meta_allocate(size_t bytes) {
   if (bytes > g_meta_left) {
     const size_t block = align_up(bytes > kBlock ? bytes : kBlock, vm::kOsPage);
     void* memory = vm::map(block);
-    if (memory == nullptr) return nullptr;
+    if (memory == nullptr)
+      return nullptr;
     __atomic_fetch_add(&g_meta_mapped, block, __ATOMIC_RELAXED);
-    if (block - bytes < g_meta_left) return memory;  // a big one: keep carving the old block
+    if (block - bytes < g_meta_left)
+      return memory;  // a big one: keep carving the old block
     g_meta_next = static_cast<char*>(memory);
     g_meta_left = block;
   }
@@ -38,10 +40,18 @@ void* meta_allocate(size_t bytes) {
   return result;
 }
 
-size_t meta_mapped_bytes() { return __atomic_load_n(&g_meta_mapped, __ATOMIC_RELAXED); }
+size_t meta_mapped_bytes() {
+  return __atomic_load_n(&g_meta_mapped, __ATOMIC_RELAXED);
+}
 
-void meta_lock_for_fork() SC_NO_THREAD_ANALYSIS { g_meta_mutex.lock(); }
-void meta_unlock_after_fork() SC_NO_THREAD_ANALYSIS { g_meta_mutex.unlock(); }
-void meta_reset_after_fork() { g_meta_mutex.reset_after_fork(); }
+void meta_lock_for_fork() SC_NO_THREAD_ANALYSIS {
+  g_meta_mutex.lock();
+}
+void meta_unlock_after_fork() SC_NO_THREAD_ANALYSIS {
+  g_meta_mutex.unlock();
+}
+void meta_reset_after_fork() {
+  g_meta_mutex.reset_after_fork();
+}
 
 }  // namespace slabscope

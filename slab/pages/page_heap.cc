@@ -13,7 +13,9 @@
 namespace slabscope {
 namespace {
 
-constexpr size_t bytes_of(size_t chunks) { return chunks << Config::kChunkShift; }
+constexpr size_t bytes_of(size_t chunks) {
+  return chunks << Config::kChunkShift;
+}
 
 // Where windows start: far above what the kernel gives to mmap(NULL) callers and below the stack.
 // Sixteen bits of the monotonic clock and of the stack's random place spread it over 64 TiB.
@@ -29,17 +31,19 @@ uintptr_t window_hint() {
 constinit PageHeap g_page_heap;
 
 size_t PageHeap::bin_of(size_t count) {
-  if (count < kExactBins) return count;
+  if (count < kExactBins)
+    return count;
   const unsigned doubling = log2_floor(count);
   const size_t quarter = (count >> (doubling - 2)) & 3;
   const size_t bin = kExactBins + (doubling - 8) * 4 + quarter;
   return bin < kBins ? bin : kBins - 1;
 }
 
-// ---- start and growth ------------------------------------------------------------------------
+// ---- start and growth -----------------------------------------------------------------------
 
 bool PageHeap::ready_locked() {
-  if (SC_LIKELY(ready_)) return true;
+  if (SC_LIKELY(ready_))
+    return true;
   clean_.first.fill(kNone);
   dirty_.first.fill(kNone);
   ready_ = choose_window_locked();
@@ -54,9 +58,11 @@ bool PageHeap::choose_window_locked() {
     vm::unmap(reinterpret_cast<void*>(hint), vm::kOsPage);
     return g_page_map.init(hint, window);
   }
-  // The hint is refused (valgrind, 39-bit address spaces): centre the window on the kernel's choice.
+  // The hint is refused (valgrind, 39-bit address spaces): centre the window on the kernel's
+  // choice.
   void* probe = vm::map(Config::kSegment);
-  if (probe == nullptr) return false;
+  if (probe == nullptr)
+    return false;
   vm::unmap(probe, Config::kSegment);
   // To kHugeMin, the first alignment that page runs need not have: allocate() aligns chunk numbers.
   const uintptr_t middle = align_down(reinterpret_cast<uintptr_t>(probe), Config::kHugeMin);
@@ -73,18 +79,23 @@ size_t PageHeap::grow_locked(size_t count) {
   if (below != nullptr && below->kind.load(std::memory_order_relaxed) == ChunkKind::kFree &&
       !below->dirty) {
     const size_t have = top_ - below->run_head;
-    if (have < count) wanted = align_up(count - have, Config::kChunksPerSegment);
+    if (have < count)
+      wanted = align_up(count - have, Config::kChunksPerSegment);
   }
   size_t index = grow_at_locked(top_, wanted);
-  if (index == kNoRun) index = grow_anywhere_locked(align_up(count, Config::kChunksPerSegment));
-  if (index == kNoRun) index = grow_at_locked(top_, count);  // memory is short: no more than needed
+  if (index == kNoRun)
+    index = grow_anywhere_locked(align_up(count, Config::kChunksPerSegment));
+  if (index == kNoRun)
+    index = grow_at_locked(top_, count);  // memory is short: no more than needed
   return index;
 }
 
 size_t PageHeap::grow_at_locked(size_t index, size_t count) {
-  if (index + count > g_page_map.chunk_limit() || index + count < index) return kNoRun;
+  if (index + count > g_page_map.chunk_limit() || index + count < index)
+    return kNoRun;
   void* address = g_page_map.address_of(index);
-  if (!vm::map_at(address, bytes_of(count))) return kNoRun;
+  if (!vm::map_at(address, bytes_of(count)))
+    return kNoRun;
   if (!g_page_map.cover(index, count)) {
     vm::unmap(address, bytes_of(count));
     return kNoRun;
@@ -100,16 +111,18 @@ size_t PageHeap::grow_at_locked(size_t index, size_t count) {
 size_t PageHeap::grow_anywhere_locked(size_t count) {
   for (size_t step = Config::kChunksPerSegment; step <= size_t{1} << 16; step *= 4) {
     const size_t index = align_up(top_ + step, Config::kChunksPerSegment);
-    if (grow_at_locked(index, count) != kNoRun) return index;
+    if (grow_at_locked(index, count) != kNoRun)
+      return index;
   }
   void* found = vm::map(bytes_of(count) + Config::kSegment);
-  if (found == nullptr) return kNoRun;
+  if (found == nullptr)
+    return kNoRun;
   vm::unmap(found, bytes_of(count) + Config::kSegment);
   const uintptr_t aligned = align_up(reinterpret_cast<uintptr_t>(found), Config::kSegment);
   return grow_at_locked(g_page_map.index_of(reinterpret_cast<void*>(aligned)), count);
 }
 
-// ---- free runs -------------------------------------------------------------------------------
+// ---- free runs ------------------------------------------------------------------------------
 
 void PageHeap::age_append_locked(size_t index) {
   Chunk* chunk = g_page_map.chunk(index);
@@ -193,7 +206,8 @@ void PageHeap::remove_locked(size_t index) {
     g_page_map.chunk(head->bin.previous)->bin.next = head->bin.next;
   } else {
     runs.first[bin] = head->bin.next;
-    if (head->bin.next == kNone) runs.used[bin / 64] &= ~(uint64_t{1} << (bin % 64));
+    if (head->bin.next == kNone)
+      runs.used[bin / 64] &= ~(uint64_t{1} << (bin % 64));
   }
   if (head->bin.next != kNone) {
     g_page_map.chunk(head->bin.next)->bin.previous = head->bin.previous;
@@ -220,45 +234,56 @@ size_t PageHeap::find_locked(const Runs& runs, size_t count) {
         best_length = length;
       }
     }
-    if (best != kNoRun) return best;
+    if (best != kNoRun)
+      return best;
     ++bin;
   }
   for (size_t word = bin / 64; word < runs.used.size(); ++word) {
     uint64_t bits = runs.used[word];
-    if (word == bin / 64) bits &= ~uint64_t{0} << (bin % 64);
-    if (bits != 0) return runs.first[word * 64 + static_cast<size_t>(__builtin_ctzll(bits))];
+    if (word == bin / 64)
+      bits &= ~uint64_t{0} << (bin % 64);
+    if (bits != 0)
+      return runs.first[word * 64 + static_cast<size_t>(__builtin_ctzll(bits))];
   }
   return kNoRun;
 }
 
 size_t PageHeap::take_locked(size_t count, bool* zeroed) {
   size_t index = find_locked(dirty_, count);
-  if (index == kNoRun) index = find_locked(clean_, count);
-  if (index == kNoRun) {
-    if (grow_locked(count) == kNoRun) return kNoRun;
+  if (index == kNoRun)
     index = find_locked(clean_, count);
-    if (index == kNoRun) return kNoRun;
+  if (index == kNoRun) {
+    if (grow_locked(count) == kNoRun)
+      return kNoRun;
+    index = find_locked(clean_, count);
+    if (index == kNoRun)
+      return kNoRun;
   }
   const Chunk* head = g_page_map.chunk(index);
   const bool dirty = head->dirty;
   const size_t length = head->length;
   const uint32_t freed_ms = head->record;
   remove_locked(index);
-  if (length > count) insert_locked(index + count, length - count, dirty, freed_ms);
+  if (length > count)
+    insert_locked(index + count, length - count, dirty, freed_ms);
   *zeroed = !dirty;
   return index;
 }
 
 size_t PageHeap::allocate(size_t count, size_t alignment, bool* zeroed) {
   MutexLock lock(mutex_);
-  if (!ready_locked()) return kNoRun;
+  if (!ready_locked())
+    return kNoRun;
   size_t index = take_locked(count + alignment - 1, zeroed);
-  if (index == kNoRun) return kNoRun;
+  if (index == kNoRun)
+    return kNoRun;
   const size_t aligned = align_up(index, alignment);
   const size_t after = index + alignment - 1 - aligned;  // surplus behind
   const uint32_t now = __atomic_load_n(&now_ms_, __ATOMIC_RELAXED);
-  if (aligned > index) insert_locked(index, aligned - index, !*zeroed, now);
-  if (after > 0) insert_locked(aligned + count, after, !*zeroed, now);
+  if (aligned > index)
+    insert_locked(index, aligned - index, !*zeroed, now);
+  if (after > 0)
+    insert_locked(aligned + count, after, !*zeroed, now);
   in_use_ += count;
   stat_sub(g_heap_stats->mapped_free_bytes, bytes_of(count));
   return aligned;
@@ -289,7 +314,8 @@ size_t PageHeap::free_behind_locked(size_t index, size_t enough) {
 bool PageHeap::extend(size_t index, size_t count, size_t wanted) {
   MutexLock lock(mutex_);
   const size_t more = wanted - count;
-  if (free_behind_locked(index + count, more) < more) return false;
+  if (free_behind_locked(index + count, more) < more)
+    return false;
   for (size_t next = index + count; next < index + wanted;) {
     const Chunk* chunk = g_page_map.chunk(next);
     const bool dirty = chunk->dirty;
@@ -297,7 +323,8 @@ bool PageHeap::extend(size_t index, size_t count, size_t wanted) {
     const uint32_t freed_ms = chunk->record;
     remove_locked(next);
     const size_t left = index + wanted - next;
-    if (length > left) insert_locked(index + wanted, length - left, dirty, freed_ms);
+    if (length > left)
+      insert_locked(index + wanted, length - left, dirty, freed_ms);
     next += length;
   }
   in_use_ += more;
@@ -305,7 +332,7 @@ bool PageHeap::extend(size_t index, size_t count, size_t wanted) {
   return true;
 }
 
-// ---- giving memory back ------------------------------------------------------------------------
+// ---- giving memory back ---------------------------------------------------------------------
 
 bool PageHeap::over_bound_locked() const {
   const size_t bound = in_use_ / Config::kDirtyFraction;
@@ -320,14 +347,16 @@ size_t PageHeap::purge(uint32_t now_ms, uint32_t decay_ms) {
   for (size_t rounds = dirty_chunks_; rounds > 0 && oldest_ != kNone; --rounds) {
     const size_t index = oldest_;
     const Chunk* head = g_page_map.chunk(index);
-    if (!is_due(now_ms, head->record, decay_ms) && !over_bound_locked()) break;
+    if (!is_due(now_ms, head->record, decay_ms) && !over_bound_locked())
+      break;
     const size_t count = head->length;
     remove_locked(index);  // nobody can reach the run now: the lock need not be held for the call
     mutex_.unlock();
     const bool clean = vm::purge(g_page_map.address_of(index), bytes_of(count));
     mutex_.lock();
     insert_locked(index, count, !clean, now_ms);
-    if (!clean) break;
+    if (!clean)
+      break;
     released += bytes_of(count);
   }
   mutex_.unlock();
@@ -345,10 +374,11 @@ void PageHeap::balance() {
     over = over_bound_locked();
   }
   // No run is INT32_MAX ms old: only the bound counts.
-  if (over) purge(__atomic_load_n(&now_ms_, __ATOMIC_RELAXED), INT32_MAX);
+  if (over)
+    purge(__atomic_load_n(&now_ms_, __ATOMIC_RELAXED), INT32_MAX);
 }
 
-// ---- checks ------------------------------------------------------------------------------------
+// ---- checks ---------------------------------------------------------------------------------
 
 void PageHeap::validate_bin_locked(const Runs& runs, size_t bin, bool dirty) {
   SC_CHECK((runs.first[bin] != kNone) == ((runs.used[bin / 64] >> (bin % 64) & 1) != 0));
@@ -367,7 +397,8 @@ void PageHeap::validate_bin_locked(const Runs& runs, size_t bin, bool dirty) {
 
 void PageHeap::validate() {
   MutexLock lock(mutex_);
-  if (!ready_) return;
+  if (!ready_)
+    return;
   for (size_t bin = 1; bin < kBins; ++bin) {
     validate_bin_locked(clean_, bin, false);
     validate_bin_locked(dirty_, bin, true);

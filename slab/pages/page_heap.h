@@ -3,17 +3,18 @@
 // PageHeap: page runs, in chunks of 16 KiB, and their way back to the kernel.
 //
 //   kernel ─grow─► clean free runs ─allocate─► slab or large block ─release─► dirty free runs
-//                     ▲      by length, best fit, dirty ones first               │ by length and age
+//                     ▲      by length, best fit, dirty ones first               │ by length and
+//                     age
 //                     └────────────── purge: older than the decay time ◄─────────┘
 //
 // Segments are mapped upwards in one window (page_map.h), so runs coalesce across them. Dirty runs
-// hold data and cost nothing to reuse; clean ones cost no memory and a page fault a page (1-11 us on
-// virtual machines): so an allocation takes the best-fitting dirty run first, whoever freed it.
+// hold data and cost nothing to reuse; clean ones cost no memory and a page fault a page (1-11 us
+// on virtual machines): so an allocation takes the best-fitting dirty run first, whoever freed it.
 // Runs coalesce only with their own kind, which keeps "clean" a promise of zeroes.
 //
 // Invariants
-//   1. A free run's first and last chunk say kFree, its length and its head; no two free runs of one
-//      kind touch.                                                             (validate())
+//   1. A free run's first and last chunk say kFree, its length and its head; no two free runs of
+//      one kind touch.                                                             (validate())
 //   2. clean: every byte is zero. dirty runs are also in the list by age: in the order in
 //      which they came, so that what is left of a run that was split waits once more.
 //   3. dirty bytes <= max(kDirtyFloor, in use / kDirtyFraction) after each purge that succeeds.
@@ -53,8 +54,8 @@ class PageHeap {
   // the oldest ones above the bound. Returns the bytes given back.
   size_t purge(uint32_t now_ms, uint32_t decay_ms);
 
-  // After fresh memory was taken while more dirty memory lies about than the bound allows: gives the
-  // oldest dirty runs back until it does not. Cheap when there is nothing to do.
+  // After fresh memory was taken while more dirty memory lies about than the bound allows: gives
+  // the oldest dirty runs back until it does not. Cheap when there is nothing to do.
   void balance();
 
   // The clock of release(), in ms, moved by the slow path's tick.
@@ -87,8 +88,7 @@ class PageHeap {
   size_t free_behind_locked(size_t index, size_t enough) SC_REQUIRES(mutex_);
   size_t find_locked(const Runs& runs, size_t count) SC_REQUIRES(mutex_);
   size_t take_locked(size_t count, bool* zeroed) SC_REQUIRES(mutex_);
-  void insert_locked(size_t index, size_t count, bool dirty, uint32_t freed_ms)
-      SC_REQUIRES(mutex_);
+  void insert_locked(size_t index, size_t count, bool dirty, uint32_t freed_ms) SC_REQUIRES(mutex_);
   void remove_locked(size_t index) SC_REQUIRES(mutex_);
   void age_append_locked(size_t index) SC_REQUIRES(mutex_);
   void age_remove_locked(size_t index) SC_REQUIRES(mutex_);
@@ -98,8 +98,8 @@ class PageHeap {
 
   Mutex mutex_;
   bool ready_ SC_GUARDED_BY(mutex_) = false;
-  size_t top_ SC_GUARDED_BY(mutex_) = 0;  // chunk number where the next segment goes
-  size_t in_use_ SC_GUARDED_BY(mutex_) = 0;       // chunks
+  size_t top_ SC_GUARDED_BY(mutex_) = 0;     // chunk number where the next segment goes
+  size_t in_use_ SC_GUARDED_BY(mutex_) = 0;  // chunks
   size_t dirty_chunks_ SC_GUARDED_BY(mutex_) = 0;
   uint32_t oldest_ SC_GUARDED_BY(mutex_) = kNone;
   uint32_t newest_ SC_GUARDED_BY(mutex_) = kNone;

@@ -22,7 +22,8 @@ bool PageMap::init(uintptr_t base, size_t window_bytes) {
   const size_t segments_bytes =
       align_up(chunks / Config::kChunksPerSegment * sizeof(Chunk*), vm::kOsPage);
   void* ids = vm::reserve_readable(ids_bytes);
-  if (ids == nullptr) return false;
+  if (ids == nullptr)
+    return false;
   void* segments = vm::map(segments_bytes);
   if (segments == nullptr) {
     vm::unmap(ids, ids_bytes);
@@ -40,25 +41,33 @@ bool PageMap::cover_ids(size_t index, size_t count) {
   const size_t total = align_up(limit_ * sizeof(uint16_t), vm::kOsPage);
   size_t low = align_down(index * sizeof(uint16_t), kIdsStep);
   size_t high = align_up((index + count) * sizeof(uint16_t), kIdsStep);
-  if (high > total) high = total;
+  if (high > total)
+    high = total;
   if (ids_writable_high_ != 0) {
-    if (low >= ids_writable_low_ && high <= ids_writable_high_) return true;
-    if (low > ids_writable_low_) low = ids_writable_low_;
-    if (high < ids_writable_high_) high = ids_writable_high_;
+    if (low >= ids_writable_low_ && high <= ids_writable_high_)
+      return true;
+    if (low > ids_writable_low_)
+      low = ids_writable_low_;
+    if (high < ids_writable_high_)
+      high = ids_writable_high_;
   }
-  if (!vm::make_writable(reinterpret_cast<char*>(ids_) + low, high - low)) return false;
+  if (!vm::make_writable(reinterpret_cast<char*>(ids_) + low, high - low))
+    return false;
   ids_writable_low_ = low;
   ids_writable_high_ = high;
   return true;
 }
 
 bool PageMap::cover(size_t index, size_t count) {
-  if (!cover_ids(index, count)) return false;
+  if (!cover_ids(index, count))
+    return false;
   for (size_t segment = index / Config::kChunksPerSegment;
        segment <= (index + count - 1) / Config::kChunksPerSegment; ++segment) {
-    if (segments_[segment] != nullptr) continue;
+    if (segments_[segment] != nullptr)
+      continue;
     void* records = meta_allocate(Config::kChunksPerSegment * sizeof(Chunk));
-    if (records == nullptr) return false;
+    if (records == nullptr)
+      return false;
     __atomic_store_n(&segments_[segment], static_cast<Chunk*>(records), __ATOMIC_RELEASE);
   }
   return true;

@@ -47,7 +47,7 @@ struct BinLinks {
 // What the page heap and free()'s slow path know of 16 KiB.
 struct Chunk {
   std::atomic<ChunkKind> kind;
-  bool dirty;         // kFree: may hold data; else the kernel guarantees zeroes
+  bool dirty;  // kFree: may hold data; else the kernel guarantees zeroes
   uint16_t reserved;
   uint32_t length;    // chunks of the run; in its first chunk
   uint32_t run_head;  // kFree: index of the run's first chunk; in its last chunk
@@ -79,11 +79,12 @@ class PageMap {
 
   // The chunk's record, nullptr if no segment ever was there.
   SC_INLINE Chunk* chunk(size_t index) const {
-    Chunk* segment = __atomic_load_n(&segments_[index / Config::kChunksPerSegment],
-                                     __ATOMIC_ACQUIRE);
+    Chunk* segment =
+        __atomic_load_n(&segments_[index / Config::kChunksPerSegment], __ATOMIC_ACQUIRE);
     return segment == nullptr ? nullptr : segment + index % Config::kChunksPerSegment;
   }
-  // The record of the chunk that holds `address`, nullptr if it is not in the window or never mapped.
+  // The record of the chunk that holds `address`, nullptr if it is not in the window or never
+  // mapped.
   Chunk* find(const void* address) const {
     const size_t index = index_of(address);
     return index < limit_ ? chunk(index) : nullptr;

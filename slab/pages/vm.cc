@@ -27,8 +27,10 @@ void* map(size_t bytes) {
 bool map_at(void* address, size_t bytes) {
   // A kernel before 4.17 takes the flag for a hint and may answer with another place.
   const long result = map_raw(address, bytes, kReadWrite, kPrivate | MAP_FIXED_NOREPLACE);
-  if (sys::failed(result)) return false;
-  if (result == sys::arg(address)) return true;
+  if (sys::failed(result))
+    return false;
+  if (result == sys::arg(address))
+    return true;
   unmap(reinterpret_cast<void*>(result), bytes);
   return false;
 }
@@ -47,8 +49,7 @@ void unmap(void* address, size_t bytes) {
 }
 
 bool purge(void* address, size_t bytes) {
-  return !sys::failed(
-      sys::raw(SYS_madvise, sys::arg(address), sys::arg(bytes), MADV_DONTNEED));
+  return !sys::failed(sys::raw(SYS_madvise, sys::arg(address), sys::arg(bytes), MADV_DONTNEED));
 }
 
 void* remap(void* address, size_t old_bytes, size_t new_bytes) {
@@ -75,7 +76,8 @@ void exclude_from_dumps(void* address, size_t bytes) {
 size_t address_space_limit() {
   rlimit limit{};
   const long result = sys::raw(SYS_prlimit64, 0, RLIMIT_AS, 0, sys::arg(&limit));
-  if (sys::failed(result) || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+  if (sys::failed(result) || limit.rlim_cur == RLIM_INFINITY)
+    return SIZE_MAX;
   return limit.rlim_cur;
 }
 

@@ -2,8 +2,8 @@
 //
 // vm: the only caller of mmap, munmap, madvise and mremap for the heap's memory.
 //
-// All sizes and addresses are multiples of kOsPage. Failures are values (nullptr, false): what to do
-// about them is decided above. Thread-safe; never allocates; calls the kernel directly.
+// All sizes and addresses are multiples of kOsPage. Failures are values (nullptr, false): what to
+// do about them is decided above. Thread-safe; never allocates; calls the kernel directly.
 
 #pragma once
 
@@ -33,9 +33,9 @@ void unmap(void* address, size_t bytes);
 // Moves or grows a mapping made by map(); nullptr if the kernel refused (nothing changed).
 [[nodiscard]] void* remap(void* address, size_t old_bytes, size_t new_bytes);
 
-// Moves the pages of [from, from + bytes) to [to, to + bytes), whose own are dropped; what is left behind
-// stays mapped and reads as zeroes. False if the kernel refused (before 5.7 it always does): `from` is as
-// it was, but `to` may have been unmapped (kernels up to 6.16 or so unmap it first).
+// Moves the pages of [from, from + bytes) to [to, to + bytes), whose own are dropped; what is left
+// behind stays mapped and reads as zeroes. False if the kernel refused (before 5.7 it always does):
+// `from` is as it was, but `to` may have been unmapped (kernels up to 6.16 or so unmap it first).
 [[nodiscard]] bool move_pages(void* from, void* to, size_t bytes);
 
 // Fresh zeroed memory at `address`, whatever was there. False: what is there is unknown.

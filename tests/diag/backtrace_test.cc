@@ -254,8 +254,8 @@ INSTANTIATE_TEST_SUITE_P(Modes, BacktraceTest,
                          ::testing::Values(abi::TrackMode::kOff, abi::TrackMode::kSampled,
                                            abi::TrackMode::kAll));
 
-// A daemon closes all descriptors and gets the numbers back for a socket: what flows through it must be
-// its own. (libunwind 1.6 alone puts zeroes into it.)
+// A daemon closes all descriptors and gets the numbers back for a socket: what flows through it
+// must be its own. (libunwind 1.6 alone puts zeroes into it.)
 TEST(Backtrace, LibunwindNeverTouchesTheProgramsDescriptors) {
   if (!testing::threads_may_use_libunwind())
     GTEST_SKIP();
@@ -284,8 +284,8 @@ TEST(Backtrace, LibunwindNeverTouchesTheProgramsDescriptors) {
             0);
 }
 
-// Another thread holds the loader's lock (inside dl_iterate_phdr) and waits for us: a cold capture must
-// not wait for that lock.
+// Another thread holds the loader's lock (inside dl_iterate_phdr) and waits for us: a cold capture
+// must not wait for that lock.
 std::atomic<int> g_phase;
 int hold_loader(dl_phdr_info*, size_t, void*) {
   g_phase = 1;

@@ -156,7 +156,7 @@ TEST(CfiRules, CutOrUnknownInstructionsAreNoRules) {
   EXPECT_FALSE(row_of(kUsualCommon, std::vector<uint8_t>(5000, 0), 1)) << "too many";
 }
 
-// ---- expressions --------------------------------------------------------------------------------
+// ---- expressions ----------------------------------------------------------------------------
 
 std::optional<uintptr_t> value_of(std::vector<uint8_t> operations) {
   RegisterSet registers;
@@ -201,7 +201,7 @@ TEST(CfiExpression, BadOnesHaveNoValue) {
   EXPECT_EQ(value_of(std::vector<uint8_t>(20, 0x31)), std::nullopt) << "too deep";
 }
 
-// ---- whole sections, whole and broken -----------------------------------------------------------
+// ---- whole sections, whole and broken -------------------------------------------------------
 
 // A library's segment with .eh_frame_hdr and .eh_frame, copied between guard pages.
 struct Section {

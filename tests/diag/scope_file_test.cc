@@ -291,7 +291,7 @@ TEST_F(ScopeFileTest, DirectoriesOfOthersAndLinksAreNotUsed) {
     std::filesystem::remove(file().path());
 }
 
-// ---- fork ------------------------------------------------------------------------------------------
+// ---- fork -----------------------------------------------------------------------------------
 
 TEST_F(ScopeFileTest, ADetachedChildNeverWritesToItsParentsFile) {
   open_tables();

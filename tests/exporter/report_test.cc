@@ -122,7 +122,7 @@ SnapshotBuilder typical() {
   return builder;
 }
 
-// ---- building ----------------------------------------------------------------------------------
+// ---- building -------------------------------------------------------------------------------
 
 TEST(BuildReport, CountsExactlyWhenEverythingIsTracked) {
   const LeakReport report = typical().build();
@@ -282,7 +282,7 @@ TEST(BuildReport, ReportsProgress) {
   EXPECT_GT(calls, 1u);
 }
 
-// ---- writing -----------------------------------------------------------------------------------
+// ---- writing --------------------------------------------------------------------------------
 
 SymbolFrame frame(const std::string& function, const std::string& file, uint32_t line,
                   bool inlined = false) {

@@ -154,7 +154,7 @@ TEST(SymbolizeHostile, AbsurdModulesAreSurvived) {
   }
 }
 
-// ---- names -------------------------------------------------------------------------------------
+// ---- names ----------------------------------------------------------------------------------
 
 TEST(Demangle, NamesPeopleWrite) {
   EXPECT_EQ(demangle("main"), "main");

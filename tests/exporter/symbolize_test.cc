@@ -249,7 +249,7 @@ TEST(SymbolizeDeathTest, ForgetsDebuginfodServers) {
       ::testing::ExitedWithCode(0), "");
 }
 
-// ---- against addr2line -------------------------------------------------------------------------
+// ---- against addr2line ----------------------------------------------------------------------
 
 // Lines of all frames of each address, as addr2line -i sees them.
 std::vector<std::vector<uint32_t>> lines_from_addr2line(const std::string& path,

@@ -1,4 +1,4 @@
-// stderr: slabscope: double free of 0x
+// stderr, of any object: slabscope: double free of 0x
 // SPDX-License-Identifier: MIT
 // A block freed by the thread that allocated it, and again by another.
 #include <pthread.h>

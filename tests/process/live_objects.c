@@ -28,6 +28,7 @@ static void* allocate_others(void* unused) {
 }
 
 int main(void) {
+  free(malloc(1));  // a process that has allocated can be seen (docs/decisions/0009)
   say("ready\n");
   for (int i = 0; i < kObjects; ++i) {
     objects[i] = malloc(kBytes);

@@ -99,7 +99,7 @@ TEST(Heap, BlocksOfAnotherAllocatorGoToTheForeignHooks) {
   });
 }
 
-// ---- fork ------------------------------------------------------------------------------------------
+// ---- fork -----------------------------------------------------------------------------------
 
 // What preload's handlers do around fork().
 int fork_heap(const std::function<int()>& body) {

@@ -166,7 +166,7 @@ TEST(Heap, ABlockThatGrowsStepByStepIsCopiedSeldom) {
   });
 }
 
-// ---- random operations -------------------------------------------------------------------------
+// ---- random operations ----------------------------------------------------------------------
 
 void run_stream(uint64_t seed, int steps, size_t most_live, size_t largest) {
   testing::HeapModel model(seed);
@@ -217,7 +217,7 @@ TEST(Heap, RandomOperationsInThreadsThatFreeEachOthersBlocks) {
   testing::validate_heap();
 }
 
-// ---- giving memory back --------------------------------------------------------------------------
+// ---- giving memory back ---------------------------------------------------------------------
 
 TEST(Heap, TrimGivesTheKernelWhatNobodyUses) {
   in_thread([] {

@@ -67,7 +67,7 @@ TEST(Inspect, TotalsAreTheSumOfTheViews) {
   });
 }
 
-// ---- the accounting identity ---------------------------------------------------------------------
+// ---- the accounting identity ----------------------------------------------------------------
 
 void expect_identities() {
   const HeapTotals totals = heap_totals();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the tests of slab/ share: threads with a cache of their own, children, a walk over the window.
+// What the tests of slab/ share: threads with a cache of their own, children, a walk over the
+// window.
 //
 // The heap is the process's, and other tests have used it: tests look at differences, work in slots
 // of their own, or in a child.

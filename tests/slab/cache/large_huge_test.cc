@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Large blocks that are mappings of their own, and the cache of freed ones. Each test has a child, in
-// which no mapping is cached and time is what the test says.
+// Large blocks that are mappings of their own, and the cache of freed ones. Each test has a child,
+// in which no mapping is cached and time is what the test says.
 
 #include <gtest/gtest.h>
 

@@ -173,7 +173,7 @@ TEST(PageHeap, AgesAreRightWhenTheClockWraps) {
   });
 }
 
-// ---- random operations -------------------------------------------------------------------------
+// ---- random operations ----------------------------------------------------------------------
 
 struct ModelRun {
   size_t count;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// PageHeap on its own: each test has a child with a new heap, so that what is free is known exactly.
+// PageHeap on its own: each test has a child with a new heap, so that what is free is known
+// exactly.
 
 #include "slab/pages/page_heap.h"
 
