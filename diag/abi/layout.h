@@ -173,8 +173,8 @@ struct ModuleRecord {
   uint32_t path;            // offset into strings
   uint32_t build_id_bytes;  // 0 if the module has none
   uint8_t build_id[32];
-  uint32_t
-      loaded_generation;  // valid for stacks with loaded <= generation < unloaded (0: still loaded)
+  // Valid for stacks with loaded <= generation < unloaded (0: still loaded).
+  uint32_t loaded_generation;
   uint32_t unloaded_generation;
   uint32_t state;  // 1 = valid; stored last
   uint32_t reserved;
@@ -210,8 +210,8 @@ struct ObjectRecord {
   uint64_t size;     // requested bytes
   uint64_t when_monotonic_ns;
   uint32_t stack;  // handle
-  uint32_t
-      interval;    // sampling interval in force: weight = 1 / (1 - exp(-size/interval)); 1 = exact
+  // Sampling interval in force: weight = 1 / (1 - exp(-size/interval)); 1 = exact.
+  uint32_t interval;
   uint16_t cache;  // id
   uint16_t reserved0;
   uint32_t sequence;  // bumped at each reuse

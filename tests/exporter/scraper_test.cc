@@ -157,7 +157,7 @@ TEST_F(ScraperTest, FamiliesAreThoseOfTheGoldenFile) {
   for (const auto& [name, lines] : families) {
     found += lines;
   }
-  const std::string path = SLABSCOPE_GOLDEN "/metrics.txt";
+  const std::string path = SLABSCOPE_GOLDEN "/metric_families.txt";
   if (std::getenv("SLABSCOPE_UPDATE_GOLDEN") != nullptr) {
     std::ofstream(path) << found;
   }
