@@ -48,6 +48,7 @@ void flush_ended_threads() {
 }
 
 TEST(ThreadRegistry, ThreadsEndReturnsAllButWhatIsLive) {
+  flush_ended_threads();
   std::array<uint64_t, Config::kLargeId> cached{};
   for (unsigned id = 1; id < Config::kLargeId; ++id)
     cached[id] = out_of(id) - live_of(id);
