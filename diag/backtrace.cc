@@ -85,6 +85,11 @@ void backtrace_init(abi::TrackMode mode) {
   static_cast<void>(capture(frames, 4, 0));
 }
 
+void backtrace_after_fork() {
+  g_unwinder = Unwinder::kTables;
+  t_state.capturing = false;
+}
+
 bool in_capture() {
   return t_state.capturing;
 }

@@ -37,6 +37,10 @@ enum class Unwinder : uint32_t { kTables = 0, kLibunwind = 1 };
 // anything.
 void backtrace_init(abi::TrackMode mode);
 
+// In a fork child: another thread may have held libunwind's lock, which nobody lets go here. From now on
+// stacks are walked by our own tables alone.
+void backtrace_after_fork();
+
 // Up to `max` (<= abi::kMaxFrames) return addresses, innermost first. With `skip` 0 the first is
 // the address to which capture() itself returns; `skip` (at most 8) leaves out that many more.
 // 0 if nothing can be had now.

@@ -84,6 +84,7 @@ void after_fork_in_parent() {
 }
 
 void after_fork_in_child() {
+  diag::backtrace_after_fork();
   watch_after_fork();
   heap_reset_after_fork();
 }
