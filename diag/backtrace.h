@@ -37,8 +37,8 @@ enum class Unwinder : uint32_t { kTables = 0, kLibunwind = 1 };
 // anything.
 void backtrace_init(abi::TrackMode mode);
 
-// In a fork child: another thread may have held libunwind's lock, which nobody lets go here. From now on
-// stacks are walked by our own tables alone.
+// In a fork child: another thread may have held libunwind's lock, which nobody lets go here. From
+// now on stacks are walked by our own tables alone.
 void backtrace_after_fork();
 
 // Up to `max` (<= abi::kMaxFrames) return addresses, innermost first. With `skip` 0 the first is
