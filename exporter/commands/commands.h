@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "exporter/result.h"
+#include "exporter/base/result.h"
 
 namespace CLI {
 class App;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "exporter/commands/commands.h"
-#include "exporter/json.h"
+#include "exporter/output/json.h"
 
 namespace slabscope {
 namespace {

@@ -7,14 +7,14 @@
 #include <memory>
 #include <ostream>
 
-#include "exporter/attach.h"
+#include "exporter/base/text.h"
 #include "exporter/commands/commands.h"
-#include "exporter/json.h"
-#include "exporter/process_info.h"
-#include "exporter/prometheus.h"
-#include "exporter/table.h"
-#include "exporter/targets.h"
-#include "exporter/text.h"
+#include "exporter/output/json.h"
+#include "exporter/output/prometheus.h"
+#include "exporter/output/table.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/process_info.h"
+#include "exporter/source/targets.h"
 
 namespace slabscope {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/report.h"
+#include "exporter/output/report.h"
 
 #include <CLI/App.hpp>
 #include <unistd.h>
@@ -8,10 +8,10 @@
 #include <memory>
 #include <ostream>
 
-#include "exporter/attach.h"
 #include "exporter/commands/commands.h"
-#include "exporter/report_options.h"
-#include "exporter/targets.h"
+#include "exporter/output/report_options.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/targets.h"
 
 namespace slabscope {
 namespace {

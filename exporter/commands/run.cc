@@ -11,16 +11,16 @@
 #include <ostream>
 #include <system_error>
 
-#include "exporter/attach.h"
-#include "exporter/child.h"
+#include "exporter/base/child.h"
+#include "exporter/base/listen_address.h"
+#include "exporter/base/shim.h"
+#include "exporter/base/text.h"
 #include "exporter/commands/commands.h"
-#include "exporter/http.h"
-#include "exporter/listen_address.h"
-#include "exporter/report.h"
-#include "exporter/scraper.h"
-#include "exporter/shim.h"
-#include "exporter/targets.h"
-#include "exporter/text.h"
+#include "exporter/output/http.h"
+#include "exporter/output/report.h"
+#include "exporter/output/scraper.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/targets.h"
 
 namespace slabscope {
 namespace {

@@ -7,11 +7,11 @@
 #include <ostream>
 #include <regex>
 
+#include "exporter/base/listen_address.h"
+#include "exporter/base/signals.h"
 #include "exporter/commands/commands.h"
-#include "exporter/http.h"
-#include "exporter/listen_address.h"
-#include "exporter/scraper.h"
-#include "exporter/signals.h"
+#include "exporter/output/http.h"
+#include "exporter/output/scraper.h"
 
 namespace slabscope {
 namespace {

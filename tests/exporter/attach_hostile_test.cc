@@ -9,8 +9,8 @@
 
 #include <random>
 
-#include "exporter/attach.h"
-#include "exporter/object_summary.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/object_summary.h"
 #include "tests/support/segment_builder.h"
 
 namespace slabscope {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/attach.h"
+#include "exporter/source/attach.h"
 
 #include <gtest/gtest.h>
 

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "exporter/symbolize.h"
+#include "exporter/analysis/symbolize.h"
 #include "tests/exporter/fixtures/places.h"
 
 namespace slabscope::testing {

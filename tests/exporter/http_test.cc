@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/http.h"
+#include "exporter/output/http.h"
 
 #include <gtest/gtest.h>
 #include <httplib.h>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/prometheus.h"
+#include "exporter/output/prometheus.h"
 
 #include <gtest/gtest.h>
 
 #include <locale>
 
-#include "exporter/attach.h"
+#include "exporter/source/attach.h"
 #include "tests/support/segment_builder.h"
 
 namespace slabscope {

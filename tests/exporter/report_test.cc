@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/report.h"
+#include "exporter/output/report.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "exporter/function_name.h"
-#include "exporter/stack_frames.h"
+#include "exporter/analysis/stack_frames.h"
+#include "exporter/output/function_name.h"
 
 namespace slabscope {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/scraper.h"
+#include "exporter/output/scraper.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <map>
 #include <sstream>
 
-#include "exporter/reap.h"
+#include "exporter/source/reap.h"
 #include "tests/support/segment_builder.h"
 
 namespace slabscope {

@@ -9,14 +9,14 @@
 #include <cmath>
 #include <sstream>
 
-#include "exporter/attach.h"
-#include "exporter/json.h"
-#include "exporter/listen_address.h"
-#include "exporter/object_summary.h"
-#include "exporter/page.h"
-#include "exporter/process_info.h"
-#include "exporter/shim.h"
-#include "exporter/table.h"
+#include "exporter/base/listen_address.h"
+#include "exporter/base/shim.h"
+#include "exporter/output/json.h"
+#include "exporter/output/page.h"
+#include "exporter/output/table.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/object_summary.h"
+#include "exporter/source/process_info.h"
 #include "tests/support/segment_builder.h"
 
 namespace slabscope {

@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "exporter/demangle.h"
-#include "exporter/symbolize.h"
+#include "exporter/analysis/demangle.h"
+#include "exporter/analysis/symbolize.h"
 #include "tests/exporter/fixture.h"
 
 namespace slabscope {

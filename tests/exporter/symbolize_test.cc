@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/symbolize.h"
+#include "exporter/analysis/symbolize.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/targets.h"
+#include "exporter/source/targets.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/text.h"
+#include "exporter/base/text.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include "exporter/totals.h"
+#include "exporter/source/totals.h"
 
 #include <gtest/gtest.h>
 

@@ -12,10 +12,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "exporter/attach.h"
-#include "exporter/json.h"
-#include "exporter/object_summary.h"
-#include "exporter/prometheus.h"
+#include "exporter/output/json.h"
+#include "exporter/output/prometheus.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/object_summary.h"
 #include "tests/support/segment_builder.h"
 
 namespace {

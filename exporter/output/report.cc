@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+
+#include "exporter/output/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+
+#include "exporter/analysis/stack_frames.h"
+#include "exporter/base/text.h"
+#include "exporter/output/stack_text.h"
+#include "exporter/source/object_summary.h"
+
+namespace slabscope {
+namespace {
+
+constexpr size_t kProgressStep = 256;  // stacks
+
+// What the tracked objects of one stack, or of several that look the same, add up to.
+struct Group {
+  double objects = 0;
+  double bytes = 0;
+  bool estimated = false;
+  uint64_t samples = 0;
+  uint64_t smallest = UINT64_MAX;
+  uint64_t largest = 0;
+  std::unordered_map<uint32_t, double> caches;  // objects by cache id
+
+  void add(const Group& other) {
+    objects += other.objects;
+    bytes += other.bytes;
+    estimated = estimated || other.estimated;
+    samples += other.samples;
+    smallest = std::min(smallest, other.smallest);
+    largest = std::max(largest, other.largest);
+    for (const auto& [cache, count] : other.caches) {
+      caches[cache] += count;
+    }
+  }
+};
+
+uint64_t rounded(double value) {
+  constexpr double kLargest = 9.2e18;
+  return value > kLargest ? UINT64_MAX : static_cast<uint64_t>(std::llround(value));
+}
+
+using StacksByHandle = std::unordered_map<uint32_t, const Stack*>;  // those with frames
+using Groups = std::map<uint32_t, Group>;  // by stack handle; 0: no stack was kept
+
+StacksByHandle stacks_by_handle(const Snapshot& snapshot) {
+  StacksByHandle stacks;
+  for (const Stack& stack : snapshot.stacks) {
+    if (!stack.frames.empty()) {
+      stacks.emplace(stack.handle, &stack);
+    }
+  }
+  return stacks;
+}
+
+// From the objects, which know their caches and sizes.
+Groups group_objects(const Snapshot& snapshot) {
+  Groups groups;
+  for (const LiveObject& object : snapshot.objects) {
+    const double weight = object_weight(object.size, object.interval);
+    Group& group = groups[object.stack];
+    group.objects += weight;
+    group.bytes += weight * static_cast<double>(object.size);
+    group.estimated = group.estimated || object.interval > 1;
+    ++group.samples;
+    group.smallest = std::min(group.smallest, object.size);
+    group.largest = std::max(group.largest, object.size);
+    group.caches[object.cache] += weight;
+  }
+  return groups;
+}
+
+// From the sums that the depot keeps, if the objects were not read.
+Groups group_stacks(const Snapshot& snapshot) {
+  Groups groups;
+  for (const Stack& stack : snapshot.stacks) {
+    if (stack.live_objects == 0) {
+      continue;
+    }
+    Group& group = groups[stack.handle];
+    group.estimated = snapshot.target.track_mode != abi::TrackMode::kAll;
+    group.samples = stack.live_objects;
+    group.objects =
+        group.estimated ? stack.estimated_live_objects : static_cast<double>(stack.live_objects);
+    group.bytes =
+        static_cast<double>(group.estimated ? stack.estimated_live_bytes : stack.live_bytes);
+  }
+  return groups;
+}
+
+std::string reachability_of(TargetState state) {
+  switch (state) {
+    case TargetState::kRunning:
+      return "not checked: the memory of the process was not searched for pointers";
+    case TargetState::kReplaced:
+      return "not checked: another program took the place of this one, and its memory is gone";
+    case TargetState::kExited:
+    case TargetState::kDied:
+      break;
+  }
+  return "not checked: the process has ended, and its memory is gone";
+}
+
+void add_caches(const Snapshot& snapshot, LeakReport& report) {
+  for (const Cache& cache : snapshot.caches) {
+    if (!cache.ever_used() || cache.kind == abi::CacheKind::kOwn) {
+      continue;  // kOwn: what the shim's start allocated is not the program's
+    }
+    const CacheRemainder row{cache, {}};
+    const ObjectTotals left = row.remaining();
+    report.unchecked.objects = Cache::saturating_sum(report.unchecked.objects, left.objects);
+    report.unchecked.bytes = Cache::saturating_sum(report.unchecked.bytes, left.bytes);
+    report.caches.push_back(row);
+  }
+}
+
+// What the objects whose stack is known account for, cache by cache.
+void explain_caches(const Snapshot& snapshot, const StacksByHandle& stacks, LeakReport& report) {
+  std::unordered_map<uint32_t, std::pair<double, double>> sums;
+  for (const LiveObject& object : snapshot.objects) {
+    if (stacks.contains(object.stack)) {
+      const double weight = object_weight(object.size, object.interval);
+      sums[object.cache].first += weight;
+      sums[object.cache].second += weight * static_cast<double>(object.size);
+    }
+  }
+  for (CacheRemainder& row : report.caches) {
+    const auto& [objects, bytes] = sums[row.cache.id];
+    row.explained = {rounded(objects), rounded(bytes)};
+  }
+}
+
+std::vector<std::string> cache_names(const Group& group,
+                                     const std::unordered_map<uint32_t, std::string>& names) {
+  std::vector<std::pair<double, std::string>> ordered;
+  for (const auto& [id, objects] : group.caches) {
+    const auto name = names.find(id);
+    ordered.emplace_back(-objects,
+                         name != names.end() ? name->second : "cache " + std::to_string(id));
+  }
+  std::sort(ordered.begin(), ordered.end());
+  std::vector<std::string> result;
+  for (auto& [objects, name] : ordered) {
+    if (std::find(result.begin(), result.end(), name) == result.end()) {
+      result.push_back(std::move(name));
+    }
+  }
+  return result;
+}
+
+LeakEntry entry_of(const Group& group, const StackFrames::Ids& ids, const StackFrames& frames,
+                   const std::unordered_map<uint32_t, std::string>& names) {
+  LeakEntry entry;
+  entry.objects = rounded(group.objects);
+  entry.bytes = rounded(group.bytes);
+  entry.estimated = group.estimated;
+  entry.samples = group.samples;
+  entry.smallest = group.smallest == UINT64_MAX ? 0 : group.smallest;
+  entry.largest = group.largest;
+  entry.caches = cache_names(group, names);
+  for (const uint32_t id : ids) {
+    entry.stack.push_back(frames.frame(id));
+  }
+  return entry;
+}
+
+bool precedes(const LeakEntry& a, const LeakEntry& b) {
+  if (std::tie(a.bytes, a.objects) != std::tie(b.bytes, b.objects)) {
+    return std::tie(a.bytes, a.objects) > std::tie(b.bytes, b.objects);
+  }
+  return std::lexicographical_compare(
+      a.stack.begin(), a.stack.end(), b.stack.begin(), b.stack.end(),
+      [](const SymbolFrame& x, const SymbolFrame& y) {
+        return std::tie(x.function, x.file, x.line, x.module, x.offset) <
+               std::tie(y.function, y.file, y.line, y.module, y.offset);
+      });
+}
+
+// Stacks that look the same become one entry.
+void add_entries(const Snapshot& snapshot, const Groups& groups, const StacksByHandle& stacks,
+                 Symbolizer& symbolizer, const ReportOptions& options, LeakReport& report) {
+  StackFrames frames(symbolizer);
+  std::map<StackFrames::Ids, Group> merged;
+  size_t done = 0;
+  for (const auto& [handle, group] : groups) {
+    const auto stack = stacks.find(handle);
+    merged[stack != stacks.end() ? frames.ids_of(*stack->second) : StackFrames::Ids()].add(group);
+    if (options.progress && ++done % kProgressStep == 0) {
+      options.progress(done, groups.size());
+    }
+  }
+  std::unordered_map<uint32_t, std::string> names;
+  for (const Cache& cache : snapshot.caches) {
+    names.emplace(cache.id, printable_utf8(cache.name));
+  }
+  for (const auto& [ids, group] : merged) {
+    const ObjectTotals sums = {rounded(group.objects), rounded(group.bytes)};
+    if (!ids.empty()) {
+      report.explained.objects = Cache::saturating_sum(report.explained.objects, sums.objects);
+      report.explained.bytes = Cache::saturating_sum(report.explained.bytes, sums.bytes);
+    }
+    report.samples += group.samples;
+    report.estimated = report.estimated || group.estimated;
+    if (sums.bytes < options.min_bytes) {
+      ++report.entries_below_min;
+      report.below_min.objects = Cache::saturating_sum(report.below_min.objects, sums.objects);
+      report.below_min.bytes = Cache::saturating_sum(report.below_min.bytes, sums.bytes);
+    } else {
+      report.leaks.push_back(entry_of(group, ids, frames, names));
+    }
+  }
+  std::sort(report.leaks.begin(), report.leaks.end(), precedes);
+}
+
+bool belongs_to_system(std::string_view path) {
+  return path.empty() || path.front() != '/' || path.starts_with("/lib") ||
+         path.starts_with("/usr/lib") || is_allocator(path);
+}
+
+void find_modules_without_lines(LeakReport& report) {
+  std::set<std::string> without;
+  std::set<std::string> with;
+  for (const LeakEntry& entry : report.leaks) {
+    const size_t end = startup_begin(entry.stack);
+    for (size_t i = 0; i < end; ++i) {
+      const SymbolFrame& frame = entry.stack[i];
+      if (!belongs_to_system(frame.module)) {
+        (frame.line != 0 ? with : without).insert(frame.module);
+      }
+    }
+  }
+  std::set_difference(without.begin(), without.end(), with.begin(), with.end(),
+                      std::back_inserter(report.modules_without_lines));
+}
+
+}  // namespace
+
+LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
+                        const ReportOptions& options) {
+  LeakReport report;
+  report.target = snapshot.target;
+  report.reachability = reachability_of(snapshot.target.state);
+  report.estimated = snapshot.target.track_mode == abi::TrackMode::kSampled;
+  report.dropped_objects = snapshot.counters.dropped_objects;
+  report.dropped_stacks = snapshot.counters.dropped_stacks;
+  report.dropped_modules = snapshot.counters.dropped_modules;
+  add_caches(snapshot, report);
+  const StacksByHandle stacks = stacks_by_handle(snapshot);
+  explain_caches(snapshot, stacks, report);
+  const Groups groups = snapshot.objects.empty() ? group_stacks(snapshot) : group_objects(snapshot);
+  symbolizer.begin_process(snapshot.modules, process_context(snapshot.target));
+  add_entries(snapshot, groups, stacks, symbolizer, options, report);
+  find_modules_without_lines(report);
+  std::stable_sort(report.caches.begin(), report.caches.end(),
+                   [](const CacheRemainder& a, const CacheRemainder& b) {
+                     const ObjectTotals x = a.remaining();
+                     const ObjectTotals y = b.remaining();
+                     return std::tie(x.bytes, x.objects) > std::tie(y.bytes, y.objects);
+                   });
+  return report;
+}
+
+bool has_leaks(const LeakReport& report) {
+  return report.unchecked.objects != 0 && (!report.leaks.empty() || report.entries_below_min == 0);
+}
+
+}  // namespace slabscope

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+//
+// Report: what a process still holds, by stack and by cache, as text and as JSON.
+//
+//   Snapshot ─► build_report() ─► LeakReport ─► report_text()   (slabscope run, slabscope report)
+//                   │                       └─► report_json()   (--json; schema in docs/reports.md)
+//                   ▼
+//              Symbolizer   stacks whose *symbolized* frames are equal become one entry
+//
+// Invariants
+//   1. The per-cache table is exact in every mode: it is allocs - frees, summed over threads.
+//   2. Entries are exact only with tracking "all"; else each says `estimated` and its sample count.
+//   3. Frames of the allocator itself never head a stack; a stack is never left empty by trimming.
+//   4. Entries are sorted by bytes, then objects, then stack: equal snapshots give equal reports.
+//                                                                     (report_test, golden files)
+//   5. Every string printed is free of control characters and valid UTF-8, whatever the file said.
+// Called from: exporter/commands. Reads no shared memory: a Snapshot is plain values.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "exporter/analysis/symbolize.h"
+#include "exporter/source/snapshot.h"
+
+namespace slabscope {
+
+struct ReportOptions {
+  uint64_t min_bytes = 0;   // entries below this are counted, not listed
+  size_t top = 20;          // entries report_text() prints; 0: all
+  bool color = false;       // ANSI colours, for a terminal
+  bool all_caches = false;  // report_text(): also the caches with nothing left
+  size_t width = 100;       // of the terminal; names are shortened to it, paths never
+  std::string source_root;  // directory that report_text() leaves out of paths below it
+  std::string target_hint;  // what to type as TARGET in the hints: a pid or a file
+  std::function<void(size_t done, size_t total)> progress;  // now and then while symbolizing
+};
+
+struct ObjectTotals {
+  uint64_t objects = 0;
+  uint64_t bytes = 0;
+
+  bool operator==(const ObjectTotals&) const = default;
+};
+
+// One cache that was ever used. What remains is exact; `explained` is what stacks account for.
+struct CacheRemainder {
+  Cache cache;
+  ObjectTotals explained;  // requested bytes; estimated unless tracking was "all"
+
+  ObjectTotals remaining() const { return {cache.active_objects(), cache.active_bytes()}; }
+};
+
+struct LeakEntry {
+  std::string leak_class = "unknown";  // until reachability is checked
+  uint64_t objects = 0;
+  uint64_t bytes = 0;  // as requested
+  bool estimated = false;
+  uint64_t samples = 0;   // tracked objects this entry was computed from
+  uint64_t smallest = 0;  // requested sizes; 0 if unknown
+  uint64_t largest = 0;
+  std::vector<std::string> caches;  // most objects first
+  std::vector<SymbolFrame> stack;   // innermost first; inline frames are frames of their own
+};
+
+struct LeakReport {
+  TargetInfo target;
+  std::string reachability;            // "checked" or "not checked: REASON"
+  ObjectTotals unchecked;              // the sum over `caches`, exact
+  ObjectTotals explained;              // what known stacks asked for, those below min_bytes too
+  bool estimated = false;              // some entry is
+  std::vector<CacheRemainder> caches;  // ever used; most remaining bytes first
+  std::vector<LeakEntry> leaks;        // most bytes first
+  ObjectTotals below_min;              // what min_bytes hid
+  uint64_t entries_below_min = 0;
+  uint64_t samples = 0;
+  uint64_t dropped_objects = 0;
+  uint64_t dropped_stacks = 0;
+  uint64_t dropped_modules = 0;
+  std::vector<std::string> modules_without_lines;  // the program's own, as seen in listed stacks
+};
+
+// Groups what remains. The only function here that opens files: through `symbolizer`, which it
+// gives the snapshot's modules.
+[[nodiscard]] LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
+                                      const ReportOptions& options);
+
+// What --fail-on-leak asks: something is left, and not only stacks that min_bytes left out.
+[[nodiscard]] bool has_leaks(const LeakReport& report);
+
+[[nodiscard]] std::string report_text(const LeakReport& report, const ReportOptions& options);
+[[nodiscard]] std::string report_json(const LeakReport& report);
+
+}  // namespace slabscope

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+//
+// The report as a program reads it. The schema is docs/reports.md; a key once there stays.
+
+#include <nlohmann/json.hpp>
+
+#include "exporter/output/json.h"
+#include "exporter/output/report.h"
+
+namespace slabscope {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json totals_json(const ObjectTotals& totals) {
+  return {{"objects", totals.objects}, {"bytes", totals.bytes}};
+}
+
+// The target as every command prints it, and when it ended.
+Json ended_target_json(const TargetInfo& target) {
+  Json json = target_json(target);
+  const std::optional<uint64_t> lifetime = lifetime_ns(target);
+  if (target.state == TargetState::kRunning || !lifetime.has_value()) {
+    json["end_time_seconds"] = nullptr;
+  } else {
+    json["end_time_seconds"] =
+        static_cast<double>((target.start_realtime_ns + *lifetime) / 1000) / 1e6;
+  }
+  return json;
+}
+
+Json remainder_json(const CacheRemainder& row) {
+  Json json = cache_json(row.cache);
+  json["stack_objects"] = row.explained.objects;
+  json["stack_bytes"] = row.explained.bytes;
+  return json;
+}
+
+Json frame_json(const SymbolFrame& frame) {
+  return {{"function", frame.function}, {"file", frame.file},     {"line", frame.line},
+          {"module", frame.module},     {"offset", frame.offset}, {"build_id", frame.build_id},
+          {"inlined", frame.inlined}};
+}
+
+Json leak_json(const LeakEntry& entry) {
+  Json stack = Json::array();
+  for (const SymbolFrame& frame : entry.stack) {
+    stack.push_back(frame_json(frame));
+  }
+  return {{"class", entry.leak_class},    {"objects", entry.objects}, {"bytes", entry.bytes},
+          {"estimated", entry.estimated}, {"samples", entry.samples}, {"caches", entry.caches},
+          {"stack", std::move(stack)}};
+}
+
+// Appends the entries to an object's text, a line each: a large program has tens of thousands of
+// stacks, and a tree of all their frames would take gigabytes.
+std::string with_leaks(std::string text, const std::vector<LeakEntry>& leaks) {
+  text.resize(text.rfind('}'));
+  text.resize(text.find_last_not_of(" \n") + 1);
+  text += ",\n  \"leaks\": [";
+  const char* separator = "\n    ";
+  for (const LeakEntry& entry : leaks) {
+    text += separator;
+    text += leak_json(entry).dump(-1, ' ', false, Json::error_handler_t::replace);
+    separator = ",\n    ";
+  }
+  text += leaks.empty() ? "]\n}\n" : "\n  ]\n}\n";
+  return text;
+}
+
+}  // namespace
+
+std::string report_json(const LeakReport& report) {
+  Json caches = Json::array();
+  for (const CacheRemainder& cache : report.caches) {
+    caches.push_back(remainder_json(cache));
+  }
+  const ObjectTotals none;
+  const Json root = {{"schema", 1},
+                     {"target", ended_target_json(report.target)},
+                     {"reachability", report.reachability},
+                     {"totals",
+                      {{"definite", totals_json(none)},
+                       {"indirect", totals_json(none)},
+                       {"reachable", totals_json(none)},
+                       {"unchecked", totals_json(report.unchecked)},
+                       {"by_stack", totals_json(report.explained)}}},
+                     {"estimated", report.estimated},
+                     {"samples", report.samples},
+                     {"dropped",
+                      {{"objects", report.dropped_objects},
+                       {"stacks", report.dropped_stacks},
+                       {"modules", report.dropped_modules}}},
+                     {"caches", std::move(caches)}};
+  return with_leaks(dump(root), report.leaks);
+}
+
+}  // namespace slabscope

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: MIT
+//
+// The report as a person reads it: what remains in one line, who allocated it, which caches hold
+// it, and what would make the next report better.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <iterator>
+#include <optional>
+#include <string_view>
+
+#include "exporter/base/text.h"
+#include "exporter/output/report.h"
+#include "exporter/output/stack_text.h"
+
+namespace slabscope {
+namespace {
+
+constexpr uint64_t kSecondNs = 1'000'000'000;
+constexpr uint64_t kMegabyte = 1 << 20;
+constexpr size_t kShownCaches = 20;
+
+class TextReport {
+ public:
+  TextReport(const LeakReport& report, const ReportOptions& options)
+      : report_(report), options_(options) {}
+
+  std::string write();
+
+ private:
+  template <typename... Args>
+  void line(fmt::format_string<Args...> format, Args&&... args) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<Args>(args)...);
+    text_ += '\n';
+  }
+  std::string painted(std::string_view code, std::string text) const {
+    return options_.color ? fmt::format("\033[{}m{}\033[0m", code, text) : text;
+  }
+
+  void write_headline();
+  void write_process();
+  void write_meaning();
+  void write_entries();
+  void write_entry(const LeakEntry& entry);
+  void write_caches();
+  void write_explained();
+  void write_hints();
+  bool tracked() const {
+    return report_.target.track_mode != abi::TrackMode::kOff || report_.samples != 0;
+  }
+  std::string target_hint() const {
+    return options_.target_hint.empty() ? "TARGET" : options_.target_hint;
+  }
+
+  const LeakReport& report_;
+  const ReportOptions& options_;
+  std::string text_;
+};
+
+std::string counted(uint64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string bytes_text(uint64_t bytes) {
+  return bytes < 10240 ? counted(bytes, "byte")
+                       : fmt::format("{} bytes ({})", bytes, human_bytes(bytes));
+}
+
+std::string date_text(uint64_t realtime_ns) {
+  const auto seconds = static_cast<time_t>(realtime_ns / kSecondNs);
+  std::tm parts{};
+  if (gmtime_r(&seconds, &parts) == nullptr) {
+    return "?";
+  }
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", parts.tm_year + 1900,
+                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string duration_text(uint64_t ns) {
+  return ns < 10 * kSecondNs ? fmt::format("{}.{:03}s", ns / kSecondNs, ns % kSecondNs / 1'000'000)
+                             : human_duration(ns / kSecondNs);
+}
+
+std::string TextReport::write() {
+  write_headline();
+  write_process();
+  write_meaning();
+  write_entries();
+  write_caches();
+  write_hints();
+  return std::move(text_);
+}
+
+void TextReport::write_headline() {
+  const TargetInfo& target = report_.target;
+  const std::string who = fmt::format("{} (pid {})", printable_utf8(target.comm), target.pid);
+  if (report_.unchecked.objects == 0) {
+    line("{}", painted("1;32", who + ": nothing is still allocated"));
+    return;
+  }
+  line("{}", painted("1", fmt::format("{}: {} still allocated, {}", who,
+                                      counted(report_.unchecked.objects, "object"),
+                                      bytes_text(report_.unchecked.bytes))));
+}
+
+std::string_view state_text(TargetState state) {
+  switch (state) {
+    case TargetState::kRunning:
+      return "running";
+    case TargetState::kExited:
+      return "exited";
+    case TargetState::kDied:
+      return "died without an orderly end (SIGKILL, _exit, abort or a crash)";
+    case TargetState::kReplaced:
+      return "was replaced by another program (exec)";
+  }
+  return "unknown";
+}
+
+std::string tracking_text(const TargetInfo& target) {
+  switch (target.track_mode) {
+    case abi::TrackMode::kAll:
+      return "all: every count below is exact";
+    case abi::TrackMode::kSampled:
+      return fmt::format(
+          "sampled, a stack every {} bytes: counts by cache are exact, counts by stack are "
+          "estimates",
+          target.sample_interval);
+    case abi::TrackMode::kOff:
+      break;
+  }
+  return "off: counts by cache are exact, stacks were not recorded";
+}
+
+void TextReport::write_process() {
+  const TargetInfo& target = report_.target;
+  const bool running = target.state == TargetState::kRunning;
+  const std::optional<uint64_t> lifetime = lifetime_ns(target);
+  if (!target.exe.empty()) {
+    line("  program   {}", printable_utf8(target.exe));
+  }
+  line("  state     {}{}", state_text(target.state),
+       !lifetime.has_value() ? "" : (running ? " for " : " after ") + duration_text(*lifetime));
+  if (target.start_realtime_ns != 0) {
+    line("  started   {}", date_text(target.start_realtime_ns));
+  }
+  if (!running && lifetime.has_value()) {
+    line("  ended     {}", date_text(target.start_realtime_ns + *lifetime));
+  }
+  line("  tracking  {}", tracking_text(target));
+}
+
+void TextReport::write_meaning() {
+  if (report_.unchecked.objects == 0) {
+    return;
+  }
+  text_ += '\n';
+  if (report_.reachability == "checked") {
+    return;
+  }
+  const bool running = report_.target.state == TargetState::kRunning;
+  line("These objects {}. Not every one is a leak: the program may still {} them.",
+       running ? "are allocated now" : "were still allocated at the end",
+       running ? "use" : "have been using");
+  line("Reachability {}.", report_.reachability);
+}
+
+void TextReport::write_entries() {
+  const size_t shown =
+      options_.top == 0 ? report_.leaks.size() : std::min(options_.top, report_.leaks.size());
+  for (size_t i = 0; i < shown; ++i) {
+    text_ += '\n';
+    write_entry(report_.leaks[i]);
+  }
+  if (shown < report_.leaks.size()) {
+    ObjectTotals rest;
+    for (size_t i = shown; i < report_.leaks.size(); ++i) {
+      rest.objects = Cache::saturating_sum(rest.objects, report_.leaks[i].objects);
+      rest.bytes = Cache::saturating_sum(rest.bytes, report_.leaks[i].bytes);
+    }
+    const size_t hidden = report_.leaks.size() - shown;
+    text_ += '\n';
+    line("... and {} more {} ({}, {}). To see them: slabscope report {} --top 0", hidden,
+         hidden == 1 ? "stack" : "stacks", counted(rest.objects, "object"), bytes_text(rest.bytes),
+         target_hint());
+  }
+  if (report_.entries_below_min != 0) {
+    text_ += '\n';
+    line("Left out below --min-bytes {}: {} ({}, {}).", options_.min_bytes,
+         counted(report_.entries_below_min, "stack"), counted(report_.below_min.objects, "object"),
+         bytes_text(report_.below_min.bytes));
+  }
+}
+
+void TextReport::write_entry(const LeakEntry& entry) {
+  const std::string_view about = entry.estimated ? "about " : "";
+  std::vector<std::string> details;
+  if (entry.bytes >= kMegabyte) {
+    details.push_back(human_bytes(entry.bytes));
+  }
+  if (entry.smallest != entry.largest) {
+    details.push_back(fmt::format("{} to {} bytes each", entry.smallest, entry.largest));
+  } else if (entry.smallest != 0 && entry.objects != 1) {
+    details.push_back(fmt::format("{} bytes each", entry.smallest));
+  }
+  if (entry.estimated) {
+    details.push_back("estimated from " + counted(entry.samples, "sample"));
+  }
+  std::string head =
+      painted("1;33", fmt::format("{}{}, {}{}", about, counted(entry.objects, "object"), about,
+                                  counted(entry.bytes, "byte")));
+  if (!details.empty()) {
+    head += fmt::format(" ({})", fmt::join(details, ", "));
+  }
+  head += " still allocated";
+  if (!entry.caches.empty()) {
+    constexpr size_t kShown = 3;
+    std::string names = entry.caches.front();
+    for (size_t i = 1; i < std::min(kShown, entry.caches.size()); ++i) {
+      names += ", " + entry.caches[i];
+    }
+    if (entry.caches.size() > kShown) {
+      names += fmt::format(" and {} more", entry.caches.size() - kShown);
+    }
+    head += ", in " + names;
+  }
+  if (entry.stack.empty()) {
+    line("{}, whose stack was not recorded", head);
+    return;
+  }
+  line("{}, allocated by:", head);
+  text_ += stack_text(entry.stack, {options_.width, options_.color, options_.source_root});
+}
+
+void TextReport::write_caches() {
+  std::vector<const CacheRemainder*> rows;
+  size_t column = 5;
+  for (const CacheRemainder& row : report_.caches) {
+    if (options_.all_caches || row.remaining().objects != 0) {
+      rows.push_back(&row);
+      column = std::max(column, display_width(row.cache.name));
+    }
+  }
+  if (rows.empty()) {
+    return;
+  }
+  const bool all = options_.all_caches || options_.top == 0;
+  const size_t shown = all ? rows.size() : std::min(rows.size(), kShownCaches);
+  text_ += '\n';
+  const std::string by_stack = report_.estimated ? "BY STACK (EST.)" : "BY STACK";
+  line("{}", painted("1", fmt::format("{:<{}} {:>8} {:>12} {:>14} {:>14} {:>14}{}", "CACHE", column,
+                                      "SIZE", "REMAINING", "BYTES", "ALLOCATED", "FREED",
+                                      tracked() ? fmt::format(" {:>15}", by_stack) : "")));
+  for (size_t i = 0; i < shown; ++i) {
+    const CacheRemainder* row = rows[i];
+    const Cache& cache = row->cache;
+    std::string name = cache.name;
+    name.append(column - display_width(name), ' ');
+    const std::string size = cache.object_size == 0 ? "-" : std::to_string(cache.object_size);
+    line("{} {:>8} {:>12} {:>14} {:>14} {:>14}{}", name, size, row->remaining().objects,
+         row->remaining().bytes, cache.allocations, cache.frees,
+         tracked() ? fmt::format(" {:>15}", row->explained.objects) : "");
+  }
+  if (shown < rows.size()) {
+    ObjectTotals rest;
+    for (size_t i = shown; i < rows.size(); ++i) {
+      rest.objects = Cache::saturating_sum(rest.objects, rows[i]->remaining().objects);
+      rest.bytes = Cache::saturating_sum(rest.bytes, rows[i]->remaining().bytes);
+    }
+    const size_t hidden = rows.size() - shown;
+    line("... and {} more {} ({}, {}).", hidden, hidden == 1 ? "cache" : "caches",
+         counted(rest.objects, "object"), bytes_text(rest.bytes));
+  }
+  write_explained();
+}
+
+void TextReport::write_explained() {
+  if (!tracked() || report_.unchecked.objects == 0) {
+    return;
+  }
+  const uint64_t all = report_.unchecked.objects;
+  const uint64_t known = report_.explained.objects;
+  if (report_.estimated) {
+    line("Stacks are estimates: {} {} for about {}, of {} that {}.",
+         counted(report_.samples, "sample"), report_.samples == 1 ? "stands" : "stand",
+         counted(known, "object"), all, all == 1 ? "remains" : "remain");
+  } else {
+    const double share = 100 * static_cast<double>(std::min(known, all)) / static_cast<double>(all);
+    line("Stacks are known for {} of {} ({}%), which asked for {}.", known, counted(all, "object"),
+         known >= all ? "100" : fmt::format("{:.1f}", std::min(share, 99.9)),
+         bytes_text(report_.explained.bytes));
+  }
+}
+
+void TextReport::write_hints() {
+  std::vector<std::string> hints;
+  if (report_.unchecked.objects != 0 && report_.target.track_mode != abi::TrackMode::kAll) {
+    hints.push_back(
+        report_.target.track_mode == abi::TrackMode::kOff
+            ? "To see who allocated these objects, set SLABSCOPE_TRACK=all or use: "
+              "slabscope run --track all -- COMMAND"
+            : "For exact counts by stack, set SLABSCOPE_TRACK=all or use: slabscope run "
+              "--track all -- COMMAND");
+  }
+  if (report_.dropped_stacks != 0 || report_.dropped_objects != 0) {
+    hints.push_back(fmt::format("Incomplete: {} and {} were dropped because a table was full.",
+                                counted(report_.dropped_stacks, "stack"),
+                                counted(report_.dropped_objects, "tracked object")));
+  }
+  if (report_.dropped_modules != 0) {
+    hints.push_back(fmt::format("{} not recorded, so some frames have no names.",
+                                report_.dropped_modules == 1
+                                    ? std::string("1 module was")
+                                    : fmt::format("{} modules were", report_.dropped_modules)));
+  }
+  for (const std::string& module : report_.modules_without_lines) {
+    hints.push_back(fmt::format(
+        "No line numbers for {}: build it with -g, or install its debug symbols.", module));
+    if (&module - report_.modules_without_lines.data() == 2) {
+      break;
+    }
+  }
+  if (!hints.empty()) {
+    text_ += '\n';
+  }
+  for (const std::string& hint : hints) {
+    line("{}", hint);
+  }
+}
+
+}  // namespace
+
+std::string report_text(const LeakReport& report, const ReportOptions& options) {
+  return TextReport(report, options).write();
+}
+
+}  // namespace slabscope
