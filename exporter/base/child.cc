@@ -29,7 +29,6 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   sigaction(SIGPIPE, &dispositions.pipe, nullptr);
   sigaction(SIGCHLD, &dispositions.child, nullptr);
   sigprocmask(SIG_SETMASK, &mask, nullptr);
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): the child has this one thread.
   execvpe(arguments[0], arguments.data(), environment.data());
   const int error = errno;
   [[maybe_unused]] const ssize_t written = write(failure_fd, &error, sizeof(error));
@@ -76,7 +75,7 @@ std::variant<pid_t, ExecFailure> spawn(const ChildCommand& command, const Blocke
   return child;
 }
 
-int wait_for(pid_t child, const BlockedSignals& signals) {
+ChildEnd wait_for(pid_t child, const BlockedSignals& signals) {
   for (;;) {
     const siginfo_t info = signals.wait();
     if (info.si_signo != SIGCHLD) {
@@ -87,7 +86,8 @@ int wait_for(pid_t child, const BlockedSignals& signals) {
     }
     int status = 0;
     if (waitpid(child, &status, WNOHANG) == child) {
-      return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+      return WIFSIGNALED(status) ? ChildEnd{true, WTERMSIG(status)}
+                                 : ChildEnd{false, WEXITSTATUS(status)};
     }
   }
 }

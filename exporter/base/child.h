@@ -41,7 +41,14 @@ struct ExecFailure {
 std::variant<pid_t, ExecFailure> spawn(const ChildCommand& command, const BlockedSignals& signals,
                                        const SignalDispositions& dispositions);
 
-// The child's exit code, or 128 + the signal that killed it.
-int wait_for(pid_t child, const BlockedSignals& signals);
+struct ChildEnd {
+  bool killed = false;
+  int number = 0;  // the signal that killed it, or its exit code
+
+  // As a shell would put it.
+  int exit_code() const { return killed ? 128 + number : number; }
+};
+
+ChildEnd wait_for(pid_t child, const BlockedSignals& signals);
 
 }  // namespace slabscope

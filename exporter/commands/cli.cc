@@ -23,7 +23,7 @@ Start here:
   slabscope caches server         what the heap of one of them holds now
   slabscope serve                 metrics of all of them, for Prometheus, and a web page
 
-TARGET is a pid, a scope file, or a unique part of a command name.
+TARGET is a pid, a scope file, or a command name, or a unique part of one.
 Exit codes: 0 ok, 1 found something, 2 usage, 3 target missing or unreadable;
 `run` has its program's own, or 125, 126, 127 as env(1).
 `slabscope COMMAND --help` tells more.

@@ -4,8 +4,8 @@
 //
 //   main ─► run_command_line() ─► add_<name>(app, context) ─► callback ─► context.exit_code
 //
-// add_<name> registers a subcommand; its callback does the work and stores the exit code.  Data
-// goes to context.out, everything said to a person to context.err.  A callback may throw: main
+// add_<name> registers a subcommand; its callback does the work and stores the exit code. Data
+// goes to context.out, everything said to a person to context.err. A callback may throw: main
 // turns what it catches into one line and kExitFailure.
 
 #pragma once

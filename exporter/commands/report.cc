@@ -86,8 +86,12 @@ void add_report(CLI::App& app, CommandContext& context) {
       ->capture_default_str();
   command->add_flag("--json", options->json, "The same as --format json");
   command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")
+      ->check(check_number)
       ->capture_default_str();
-  command->add_option("--min-bytes", options->min_bytes, "Leave out stacks that hold fewer bytes");
+  command
+      ->add_option("--min-bytes", options->min_bytes,
+                   "Leave out stacks that hold fewer bytes, and do not fail for them")
+      ->check(check_number);
   command->add_flag("-a,--all-caches", options->all_caches, "Also caches that hold nothing now");
   command->add_flag("--no-symbols", options->no_symbols,
                     "Module and offset only; open no binaries");

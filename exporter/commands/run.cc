@@ -18,6 +18,7 @@
 #include "exporter/commands/commands.h"
 #include "exporter/output/http.h"
 #include "exporter/output/report.h"
+#include "exporter/output/report_options.h"
 #include "exporter/output/scraper.h"
 #include "exporter/source/attach.h"
 #include "exporter/source/targets.h"
@@ -29,8 +30,9 @@ constexpr const char* kHelp = R"(
 Runs PROGRAM with libslabscope.so as its malloc, and reports what it had not freed when it ended.
 What slabscope says goes to stderr or to the --report file; PROGRAM's output stays its own.
 
-The exit code is PROGRAM's own, 128+N if signal N killed it, 23 with --fail-on-leak when something
-remained (and PROGRAM itself succeeded), 126 or 127 if it cannot be run, 125 for our own trouble.
+The exit code is PROGRAM's own, or 128+N if signal N killed it; with --fail-on-leak it is 23 when
+something remained, whatever code PROGRAM exited with; 126 or 127 if it cannot be run, 125 for our
+own trouble.
 
 Examples:
   slabscope run -- ./server --port 8080
@@ -120,13 +122,10 @@ bool write_report(const std::string& text, const RunOptions& options, CommandCon
   return file.good();
 }
 
-bool something_remained(const LeakReport& report, const RunOptions& options) {
-  return report.unchecked.objects != 0 && report.unchecked.bytes >= options.min_bytes;
-}
-
 // Reports on the child's scope file and returns the exit code of `run`.
-int report(pid_t child, uint64_t started_ns, int child_code, const RunOptions& options,
+int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const RunOptions& options,
            CommandContext& context) {
+  const int child_code = end.exit_code();
   const Result<TargetInfo> target = newest_of_pid(static_cast<uint32_t>(child), started_ns);
   if (!target) {
     context.err
@@ -141,18 +140,22 @@ int report(pid_t child, uint64_t started_ns, int child_code, const RunOptions& o
     context.err << "slabscope: no report: " << snapshot.failure().message << std::endl;
     return child_code;
   }
-  ReportOptions how;
+  ReportOptions how = report_options_for(STDERR_FILENO);
   how.min_bytes = options.min_bytes;
-  how.color = options.report_file.empty() && isatty(STDERR_FILENO) != 0;
+  if (!options.report_file.empty()) {
+    how.color = false;
+    how.width = ReportOptions().width;
+  }
   how.target_hint = std::to_string(child);
   Symbolizer symbolizer;
-  const LeakReport leaks = build_report(*snapshot, symbolizer, how);
+  LeakReport leaks = build_report(*snapshot, symbolizer, how);
+  end_progress();
+  leaks.end = end;
   const std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
   if (!write_report(text, options, context)) {
     return child_code == kExitOk ? kExitFailure : child_code;
   }
-  const bool leaked = options.fail_on_leak && child_code == kExitOk;
-  return leaked && something_remained(leaks, options) ? kExitLeaksInRun : child_code;
+  return options.fail_on_leak && !end.killed && has_leaks(leaks) ? kExitLeaksInRun : child_code;
 }
 
 void run(const RunOptions& options, CommandContext& context) {
@@ -183,11 +186,11 @@ void run(const RunOptions& options, CommandContext& context) {
     metrics->server.start();
   }
   const pid_t pid = std::get<pid_t>(child);
-  const int code = wait_for(pid, signals);
+  const ChildEnd end = wait_for(pid, signals);
   if (metrics) {
     metrics->server.stop();
   }
-  context.exit_code = report(pid, started_ns, code, options, context);
+  context.exit_code = report(pid, started_ns, end, options, context);
 }
 
 }  // namespace
@@ -212,10 +215,10 @@ void add_run(CLI::App& app, CommandContext& context) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   command->add_flag("--fail-on-leak", options->fail_on_leak,
-                    "Exit code 23 when something remained");
+                    "Exit code 23 when something remained, unless a signal killed PROGRAM");
   command
       ->add_option("--min-bytes", options->min_bytes,
-                   "Leave out stacks below this, and do not fail for less")
+                   "Leave out stacks that hold fewer bytes, and do not fail for them")
       ->check(check_number);
   command->add_option("--app", options->app, "Label `app` of the program's metrics");
   command->callback([options, &context] { run(*options, context); });

@@ -44,33 +44,17 @@ const char* state_name(abi::CacheState state) {
   return "unknown";
 }
 
-const char* error_name(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kNotReady:
-      return "not_ready";
-    case ErrorCode::kVersionMismatch:
-      return "version_mismatch";
-    case ErrorCode::kTruncated:
-      return "truncated";
-    case ErrorCode::kBadMagic:
-    case ErrorCode::kCorrupt:
-      return "corrupt";
-    default:
-      return "unreadable";
-  }
-}
-
-// Seconds without rounding to a double's 53 bits: microseconds suffice for a start time.
-double seconds(uint64_t nanoseconds) {
-  return static_cast<double>(nanoseconds / 1000) / 1e6;
-}
-
 // The metric's name without its prefix.
-std::string key(std::string name, std::string_view kind) {
+std::string key(const std::string& name, std::string_view kind) {
   return kind == "counter" ? name + "_total" : name;
 }
 
 }  // namespace
+
+double json_seconds(uint64_t nanoseconds) {
+  const uint64_t microseconds = nanoseconds / 1000;
+  return static_cast<double>(microseconds) / 1e6;
+}
 
 Json target_json(const TargetInfo& target) {
   Json json;
@@ -79,9 +63,9 @@ Json target_json(const TargetInfo& target) {
   json["state"] = to_string(target.state);
   json["app"] = target.app;
   json["exe"] = printable_utf8(target.exe);
-  json["start_time_seconds"] = seconds(target.start_realtime_ns);
+  json["start_time_seconds"] = json_seconds(target.start_realtime_ns);
   if (const std::optional<uint64_t> lifetime = lifetime_ns(target)) {
-    json["lifetime_seconds"] = seconds(*lifetime);
+    json["lifetime_seconds"] = json_seconds(*lifetime);
   } else {
     json["lifetime_seconds"] = nullptr;
   }
@@ -157,7 +141,7 @@ Json targets_json(const std::vector<FoundTarget>& targets) {
     if (found.info) {
       json["targets"].push_back(target_json(*found.info));
     } else {
-      json["targets"].push_back({{"state", error_name(found.failure->code)},
+      json["targets"].push_back({{"state", state_of_failure(found.failure->code)},
                                  {"scope_file", printable_utf8(found.path)},
                                  {"error", printable_utf8(found.failure->message)}});
     }

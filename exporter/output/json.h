@@ -10,6 +10,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ nlohmann::ordered_json cache_json(const Cache& cache);
 nlohmann::ordered_json process_json(const Snapshot& snapshot);
 nlohmann::ordered_json snapshot_json(const Snapshot& snapshot);
 nlohmann::ordered_json targets_json(const std::vector<FoundTarget>& targets);
+
+// Seconds since the epoch fit a double's 53 bits as microseconds, not as nanoseconds.
+double json_seconds(uint64_t nanoseconds);
 
 // Text with a newline at its end; bytes that are not UTF-8 are replaced, never thrown about.
 std::string dump(const nlohmann::ordered_json& json);

@@ -20,16 +20,18 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "exporter/analysis/symbolize.h"
+#include "exporter/base/child.h"
 #include "exporter/source/snapshot.h"
 
 namespace slabscope {
 
 struct ReportOptions {
-  uint64_t min_bytes = 0;   // entries below this are counted, not listed
+  uint64_t min_bytes = 0;   // entries (stacks) below this are counted, not listed
   size_t top = 20;          // entries report_text() prints; 0: all
   bool color = false;       // ANSI colours, for a terminal
   bool all_caches = false;  // report_text(): also the caches with nothing left
@@ -68,6 +70,7 @@ struct LeakEntry {
 
 struct LeakReport {
   TargetInfo target;
+  std::optional<ChildEnd> end;         // what its parent saw, when that is us
   std::string reachability;            // "checked" or "not checked: REASON"
   ObjectTotals unchecked;              // the sum over `caches`, exact
   ObjectTotals explained;              // what known stacks asked for, those below min_bytes too

@@ -16,16 +16,20 @@ Json totals_json(const ObjectTotals& totals) {
   return {{"objects", totals.objects}, {"bytes", totals.bytes}};
 }
 
-// The target as every command prints it, and when it ended.
-Json ended_target_json(const TargetInfo& target) {
+// The target as every command prints it, when it ended, and with what, if its parent is us.
+Json ended_target_json(const LeakReport& report) {
+  const TargetInfo& target = report.target;
   Json json = target_json(target);
   const std::optional<uint64_t> lifetime = lifetime_ns(target);
   if (target.state == TargetState::kRunning || !lifetime.has_value()) {
     json["end_time_seconds"] = nullptr;
   } else {
-    json["end_time_seconds"] =
-        static_cast<double>((target.start_realtime_ns + *lifetime) / 1000) / 1e6;
+    json["end_time_seconds"] = json_seconds(target.start_realtime_ns + *lifetime);
   }
+  const Json number = report.end.has_value() ? Json(report.end->number) : Json();
+  const bool killed = report.end.has_value() && report.end->killed;
+  json["exit_code"] = killed ? Json() : number;
+  json["signal"] = killed ? number : Json();
   return json;
 }
 
@@ -77,7 +81,7 @@ std::string report_json(const LeakReport& report) {
   }
   const ObjectTotals none;
   const Json root = {{"schema", 1},
-                     {"target", ended_target_json(report.target)},
+                     {"target", ended_target_json(report)},
                      {"reachability", report.reachability},
                      {"totals",
                       {{"definite", totals_json(none)},

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <ctime>
 #include <iterator>
 #include <optional>
@@ -105,18 +106,27 @@ void TextReport::write_headline() {
                                       bytes_text(report_.unchecked.bytes))));
 }
 
-std::string_view state_text(TargetState state) {
-  switch (state) {
-    case TargetState::kRunning:
-      return "running";
-    case TargetState::kExited:
-      return "exited";
-    case TargetState::kDied:
-      return "died without an orderly end (SIGKILL, _exit, abort or a crash)";
-    case TargetState::kReplaced:
-      return "was replaced by another program (exec)";
+// What a parent saw; a file tells no more than whether the process said goodbye.
+std::string end_text(const ChildEnd& end, bool orderly) {
+  if (!end.killed) {
+    return fmt::format("exited with {}{}", end.number,
+                       orderly ? "" : ", without running exit handlers");
   }
-  return "unknown";
+  const char* name = sigabbrev_np(end.number);
+  return name != nullptr ? fmt::format("killed by SIG{}", name)
+                         : fmt::format("killed by signal {}", end.number);
+}
+
+std::string state_text(const LeakReport& report) {
+  const TargetState state = report.target.state;
+  if (report.end.has_value() && (state == TargetState::kExited || state == TargetState::kDied)) {
+    return end_text(*report.end, state == TargetState::kExited);
+  }
+  if (state == TargetState::kDied) {
+    return "died without an orderly end (SIGKILL, _exit, abort or a crash)";
+  }
+  return state == TargetState::kReplaced ? "was replaced by another program (exec)"
+                                         : std::string(to_string(state));
 }
 
 std::string tracking_text(const TargetInfo& target) {
@@ -141,7 +151,7 @@ void TextReport::write_process() {
   if (!target.exe.empty()) {
     line("  program   {}", printable_utf8(target.exe));
   }
-  line("  state     {}{}", state_text(target.state),
+  line("  state     {}{}", state_text(report_),
        !lifetime.has_value() ? "" : (running ? " for " : " after ") + duration_text(*lifetime));
   if (target.start_realtime_ns != 0) {
     line("  started   {}", date_text(target.start_realtime_ns));

@@ -38,22 +38,6 @@ constexpr const char* kStates[] = {"running",   "exited",           "died",
                                    "replaced",  "not_ready",        "unreadable",
                                    "truncated", "version_mismatch", "corrupt"};
 
-const char* state_of_failure(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kNotReady:
-      return "not_ready";
-    case ErrorCode::kVersionMismatch:
-      return "version_mismatch";
-    case ErrorCode::kTruncated:
-      return "truncated";
-    case ErrorCode::kBadMagic:
-    case ErrorCode::kCorrupt:
-      return "corrupt";
-    default:
-      return "unreadable";
-  }
-}
-
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -94,7 +78,7 @@ void Scraper::scan() {
 
 void Scraper::read_target(const FoundTarget& found) {
   if (!found.info) {
-    ++states_[state_of_failure(found.failure->code)];
+    ++states_[std::string(state_of_failure(found.failure->code))];
     ledger_.saw_unread(found.file);
     return;
   }
@@ -107,7 +91,7 @@ void Scraper::read_target(const FoundTarget& found) {
   }
   Result<Snapshot> snapshot = attach(found.path);
   if (!snapshot) {
-    ++states_[state_of_failure(snapshot.failure().code)];
+    ++states_[std::string(state_of_failure(snapshot.failure().code))];
     ledger_.saw_unread(found.file);
     return;
   }

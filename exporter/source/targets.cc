@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
@@ -123,26 +124,31 @@ Failure no_target(std::string_view text) {
                                     "'; `slabscope ps` lists them"};
 }
 
-// Live ones win over dead ones of the same name; of the dead, the newest is meant if all bear one
-// name: a program that was run again and again.
+// A name that is the whole text wins over one that holds it, live ones win over dead ones; of the
+// dead, the newest is meant if all bear one name: a program that was run again and again.
 Result<TargetInfo> resolve_name(std::string_view text, const std::vector<FoundTarget>& targets) {
-  std::vector<const TargetInfo*> live;
-  std::vector<const TargetInfo*> dead;
+  enum Rank : size_t { kLiveExact, kDeadExact, kLivePart, kDeadPart, kRanks };
+  std::array<std::vector<const TargetInfo*>, kRanks> ranks;
   for (const FoundTarget& target : targets) {
     if (target.info && target.info->comm.find(text) != std::string::npos) {
-      (target.info->state == TargetState::kRunning ? live : dead).push_back(&*target.info);
+      const bool live = target.info->state == TargetState::kRunning;
+      const bool exact = target.info->comm == text;
+      ranks[exact ? (live ? kLiveExact : kDeadExact) : (live ? kLivePart : kDeadPart)].push_back(
+          &*target.info);
     }
   }
-  const auto& candidates = live.empty() ? dead : live;
+  const auto best = std::find_if(ranks.begin(), ranks.end() - 1,
+                                 [](const auto& candidates) { return !candidates.empty(); });
+  const auto& candidates = *best;
   if (candidates.empty()) {
     return no_target(text);
   }
   const bool one_name =
       std::all_of(candidates.begin(), candidates.end(),
                   [&](const TargetInfo* info) { return info->comm == candidates.front()->comm; });
-  return candidates.size() == 1 || (live.empty() && one_name)
-             ? Result<TargetInfo>(*candidates.front())
-             : ambiguous(text, candidates);
+  const bool dead = best == ranks.begin() + kDeadExact || best == ranks.begin() + kDeadPart;
+  return candidates.size() == 1 || (dead && one_name) ? Result<TargetInfo>(*candidates.front())
+                                                      : ambiguous(text, candidates);
 }
 
 std::optional<uint32_t> parse_pid(std::string_view text) {
@@ -154,6 +160,22 @@ std::optional<uint32_t> parse_pid(std::string_view text) {
 
 }  // namespace
 
+std::string_view state_of_failure(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kNotReady:
+      return "not_ready";
+    case ErrorCode::kVersionMismatch:
+      return "version_mismatch";
+    case ErrorCode::kTruncated:
+      return "truncated";
+    case ErrorCode::kBadMagic:
+    case ErrorCode::kCorrupt:
+      return "corrupt";
+    default:
+      return "unreadable";
+  }
+}
+
 std::vector<std::string> target_directories() {
   std::vector<std::string> directories;
   if (const char* chosen = std::getenv("SLABSCOPE_DIR"); chosen != nullptr && *chosen != '\0') {
@@ -161,7 +183,7 @@ std::vector<std::string> target_directories() {
   }
   directories.emplace_back("/run/slabscope");
   if (const char* run = std::getenv("XDG_RUNTIME_DIR"); run != nullptr && *run == '/') {
-    directories.push_back(std::string(run) + "/slabscope");
+    directories.push_back(std::string(run).append("/slabscope"));
   }
   add_shm_directories(directories);
   return directories;
@@ -174,7 +196,7 @@ std::vector<FoundTarget> find_targets(const std::vector<std::string>& directorie
   for (const std::string& directory : directories) {
     for (const std::string& name : names_in(directory)) {
       FileId id;
-      const std::string path = directory + "/" + name;
+      const std::string path = std::string(directory).append("/").append(name);
       if (name.ends_with(kSuffix) && is_regular_file(path, id) && seen.insert(id).second) {
         found.push_back(look_at(path, id, known));
       }

@@ -29,6 +29,9 @@ struct FoundTarget {
   std::optional<Failure> failure;
 };
 
+// What stands where a state would, if the file cannot be read: "not_ready", "corrupt", ….
+std::string_view state_of_failure(ErrorCode code);
+
 // The directories that are looked at, in the shim's order, existing or not.
 std::vector<std::string> target_directories();
 
@@ -40,7 +43,8 @@ std::vector<FoundTarget> find_targets(const std::vector<std::string>& directorie
                                       const KnownTarget& known = nullptr);
 std::vector<FoundTarget> find_targets();
 
-// TARGET: a pid (its newest file), the path of a scope file, or a unique part of a command name.
+// TARGET: a pid (its newest file), the path of a scope file, or a command name, or a unique
+// part of one.
 Result<TargetInfo> resolve_target(std::string_view text);
 
 // The newest file of that pid that came up at or after `not_before_realtime_ns`.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -25,8 +26,7 @@ constexpr uint64_t kShim = 0x7f1000000000;
 
 // Compares with tests/golden/NAME; SLABSCOPE_UPDATE_GOLDEN=1 rewrites it.
 void expect_golden(const std::string& name, const std::string& text) {
-  const std::filesystem::path path =
-      std::filesystem::path(__FILE__).parent_path().parent_path() / "golden" / name;
+  const std::filesystem::path path = std::filesystem::path(SLABSCOPE_GOLDEN) / name;
   if (std::getenv("SLABSCOPE_UPDATE_GOLDEN") != nullptr) {
     std::ofstream(path) << text;
   }
@@ -367,6 +367,25 @@ TEST(ReportText, TrackingOffAndKilled) {
   builder.snapshot.objects.clear();
   builder.snapshot.stacks.clear();
   expect_golden("report_off.txt", report_text(builder.build(), text_options()));
+}
+
+TEST(ReportText, AParentKnowsHowItEnded) {
+  SnapshotBuilder builder = typical();
+  builder.snapshot.target.state = TargetState::kDied;
+  LeakReport report = builder.build();
+  report.end = ChildEnd{false, 3};
+  EXPECT_NE(report_text(report, text_options())
+                .find("state     exited with 3, without running exit handlers"),
+            std::string::npos);
+  nlohmann::json target = nlohmann::json::parse(report_json(report))["target"];
+  EXPECT_EQ(target["exit_code"], 3);
+  EXPECT_TRUE(target["signal"].is_null());
+  report.end = ChildEnd{true, SIGSEGV};
+  EXPECT_NE(report_text(report, text_options()).find("state     killed by SIGSEGV"),
+            std::string::npos);
+  target = nlohmann::json::parse(report_json(report))["target"];
+  EXPECT_TRUE(target["exit_code"].is_null());
+  EXPECT_EQ(target["signal"], SIGSEGV);
 }
 
 TEST(ReportText, NothingLeft) {

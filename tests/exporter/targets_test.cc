@@ -108,6 +108,19 @@ TEST_F(Targets, TheLivingWinOverTheDeadOfTheirName) {
   EXPECT_EQ(resolve_target("uncommon")->pid, kPid + 1);
 }
 
+TEST_F(Targets, AWholeNameWinsOverNamesThatHoldIt) {
+  ScopeFile plain = process(kPid, "uncommon", 10);
+  ScopeFile longer = process(kPid + 1, "uncommon-two", 20);
+  plain.lock();
+  longer.lock();
+  EXPECT_EQ(resolve_target("uncommon")->pid, kPid);
+  const ScopeFile dead = process(kPid + 2, "common", 30);
+  EXPECT_EQ(resolve_target("common")->pid, kPid + 2);
+  ScopeFile again = process(kPid + 3, "uncommon", 40);
+  again.lock();
+  EXPECT_EQ(resolve_target("uncommon").failure().code, ErrorCode::kAmbiguous);
+}
+
 TEST_F(Targets, OfSeveralDeadRunsOfOneProgramTheNewestIsMeant) {
   const ScopeFile first = process(kPid, "uncommon", 10);
   const ScopeFile second = process(kPid + 1, "uncommon", 20);

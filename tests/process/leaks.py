@@ -63,7 +63,8 @@ def test_cpp():
 
 def test_exit_codes():
     for options, arguments, code in (((), (), 0), ((), ("five",), 5),
-                                     (("--fail-on-leak",), (), 23)):
+                                     (("--fail-on-leak",), (), 23),
+                                     (("--fail-on-leak",), ("five",), 23)):
         done, document = run_leaky("leaky_c", *arguments, options=options)
         equal(done.returncode, code, f"exit code with {options} {arguments}")
         equal(reported(document, "leaky_c.c"), expected("leaky_c.c"), "leaks")
@@ -87,7 +88,27 @@ def test_text_report():
 def test_killed_program():
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     done = slabscope("run", "--", sys.executable, "-c", code)
+    done = slabscope("run", "--fail-on-leak", "--", sys.executable, "-c", code)
     equal(done.returncode, 128 + 9, f"exit code of a program that was killed ({done.stderr})")
+    contains(done.stderr, "state     killed by SIGKILL", "its state")
+
+
+def test_program_without_exit_handlers():
+    code = "import os; os._exit(3)"
+    done = slabscope("run", "--", sys.executable, "-c", code)
+    equal(done.returncode, 3, f"exit code ({done.stderr})")
+    contains(done.stderr, "exited with 3, without running exit handlers", "its state")
+    done = slabscope("run", "--fail-on-leak", "--", sys.executable, "-c", code)
+    equal(done.returncode, 23, f"exit code with --fail-on-leak ({done.stderr})")
+
+
+def test_min_bytes_is_per_stack():
+    _, document = run_leaky("leaky_c", options=("--min-bytes", "2000"))
+    names = {function for function, _ in reported(document, "leaky_c.c")}
+    equal(names, {"one_large", "grow"}, "stacks of at least 2000 bytes")
+    for least, code in (("300000", 23), ("300001", 0)):
+        done, _ = run_leaky("leaky_c", options=("--fail-on-leak", "--min-bytes", least))
+        equal(done.returncode, code, f"exit code with --min-bytes {least}")
 
 
 slabtest.main()
