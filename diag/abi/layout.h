@@ -7,13 +7,11 @@
 //            ├───────────────────────────────┤
 //            │ CacheRecord[kMaxCaches]       │  one entry a cache id; record 0 is never used
 //            ├───────────────────────────────┤
-//            │ ModuleRecord[kMaxModules]     │  what was mapped, so that a dead process still
-//            symbolizes
+//            │ ModuleRecord[kMaxModules]     │  what was mapped, to name the frames of the dead
 //            ├───────────────────────────────┤
 //            │ strings                       │  NUL-terminated, named by offset; offset 0 is ""
 //            ├───────────────────────────────┤
-//            │ depot: u32 buckets[], records │  every distinct stack once, with its live and total
-//            counts
+//            │ depot: u32 buckets[], records │  every distinct stack once, with its counts
 //            ├───────────────────────────────┤
 //            │ ObjectRecord[kMaxObjects]     │  the tracked objects that are live now
 //            ├───────────────────────────────┤
@@ -266,17 +264,31 @@ static_assert(kCachesBytes == kMaxCaches * sizeof(CacheRecord) && kCachesBytes %
 static_assert(kModulesOffset % kPageBytes == 0 && kStringsOffset % kPageBytes == 0);
 static_assert(kObjectsOffset % kPageBytes == 0 && kThreadsOffset % kPageBytes == 0);
 
-// Changes whenever a size or a number of counters does.
-constexpr uint64_t layout_hash() {
-  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over the sizes that matter
+inline constexpr const char* kCounterNames[] = {
+#define COUNTER(name, kind, unit, level, help) #name,
+#include "diag/abi/counters.def"
+#undef COUNTER
+};
+
+// FNV-1a over the sizes that matter, and over the counters' names with their NULs, in order.
+template <size_t kCount>
+constexpr uint64_t layout_hash(const char* const (&counters)[kCount]) {
+  constexpr uint64_t kPrime = 0x100000001b3;
+  uint64_t hash = 0xcbf29ce484222325;
   constexpr uint64_t kWords[] = {
       sizeof(Header),      sizeof(ProcessCounters), sizeof(CacheRecord), sizeof(ModuleRecord),
       sizeof(StackRecord), sizeof(ObjectRecord),    sizeof(ThreadSlot),  kFileBytes};
   for (uint64_t word : kWords) {
-    hash = (hash ^ word) * 0x100000001b3;
+    hash = (hash ^ word) * kPrime;
+  }
+  for (const char* name : counters) {
+    do {
+      hash = (hash ^ static_cast<unsigned char>(*name)) * kPrime;
+    } while (*name++ != '\0');
   }
   return hash;
 }
-inline constexpr uint64_t kLayoutHash = layout_hash();
+// Changes whenever a size does, or a counter's name or place.
+inline constexpr uint64_t kLayoutHash = layout_hash(kCounterNames);
 
 }  // namespace slabscope::abi
