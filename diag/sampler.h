@@ -67,10 +67,10 @@ constexpr double one_minus_exp(double x) {
   return 1 - e;
 }
 
-// The bytes to the next sample: exponential with mean `mean`, rounded up, so at least 1.
-constexpr uint64_t next_gap(uint64_t& state, uint64_t mean) {
+// The steps to the next sample: exponential with mean `mean`, rounded up, so at least 1.
+constexpr uint64_t next_gap(uint64_t& state, double mean) {
   const double u = static_cast<double>((next_random(state) >> 11) + 1) * 0x1p-53;  // (0, 1]
-  return 1 + static_cast<uint64_t>(negative_log(u) * static_cast<double>(mean));
+  return 1 + static_cast<uint64_t>(negative_log(u) * mean);
 }
 
 // How many objects one tracked object of `size` bytes stands for. Intervals 0 and 1 mean "all are

@@ -100,18 +100,22 @@ void read_options() {
     parse_options(find_environment(), g_options);
 }
 
-__attribute__((constructor)) void start() {
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-  read_options();
-  const Options& options = g_options;
-  if (!options.track_named)
-    return;
+void prepare_stacks() {
   const OwnScope own;  // boots; what loading a library for us leaves behind is not the program's
-  if (options.track == abi::TrackMode::kOff || !g_watch.file.ready())
+  if (g_options.track == abi::TrackMode::kOff || !g_watch.file.ready())
     return;
   g_watch.modules.add_loaded();
   // Who names the mode wants stacks, and gets libunwind for samples too (docs/decisions/0005).
   diag::backtrace_init(abi::TrackMode::kAll);
+}
+
+__attribute__((constructor)) void start() {
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  read_options();
+  if (g_options.track_named)
+    prepare_stacks();
+  if (g_watch.file.ready())
+    watch_refresh();  // a process that allocates no more from now on is seen as it is
 }
 
 diag::CacheRemainder remainder_of(uint32_t id, void*) {

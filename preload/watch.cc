@@ -51,6 +51,13 @@ static_assert(offsetof(abi::ThreadSlot, counters) == Config::kCountersOffset);
 
 constinit CacheStats g_unseen_stats{};  // of a cache whose record has no room in the file
 
+// The high-water mark of a section whose records are opened under one lock.
+void raise_used(abi::SectionIndex section, uint64_t used) {
+  uint64_t& mark = g_watch.file.section(section).used;
+  if (mark < used)
+    __atomic_store_n(&mark, used, __ATOMIC_RELAXED);
+}
+
 CacheStats* cache_created(const CacheInfo& info) {
   abi::CacheRecord& record = g_watch.file.caches()[info.id];
   if (!g_watch.file.ensure(&record, sizeof(record)))
@@ -68,9 +75,8 @@ CacheStats* cache_created(const CacheInfo& info) {
     record.name[i] = info.name[i];
   }
   __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
-  uint64_t& used = g_watch.file.section(abi::kSectionCaches).used;
-  if (used < info.id + 1U)
-    __atomic_store_n(&used, info.id + 1U, __ATOMIC_RELAXED);
+  raise_used(abi::kSectionCaches, info.id + 1U);
+  watch_refresh();
   return reinterpret_cast<CacheStats*>(&record.stats);
 }
 
@@ -98,9 +104,7 @@ bool slot_opened(unsigned number, void* counters) {
   slot->started_monotonic_ns = monotonic_ns();
   ++slot->generation;
   __atomic_store_n(&slot->state, static_cast<uint32_t>(abi::ThreadState::kLive), __ATOMIC_RELEASE);
-  uint64_t& used = g_watch.file.section(abi::kSectionThreads).used;
-  if (used < number + 1U)
-    __atomic_store_n(&used, number + 1U, __ATOMIC_RELAXED);
+  raise_used(abi::kSectionThreads, number + 1U);
   watch_refresh();
   return true;
 }
@@ -116,7 +120,8 @@ bool counters_needed(CounterPair* pair) {
 
 // ---- which allocations are tracked ----------------------------------------------------------
 
-uint64_t sample_distance(uint64_t* rng, size_t object_size) {
+// Steps to the next one that is tracked, which is one in `mean` of them.
+uint64_t next_tracked(uint64_t* rng, double mean) {
   switch (g_options.track) {
     case abi::TrackMode::kOff:
       return kNever;
@@ -125,24 +130,18 @@ uint64_t sample_distance(uint64_t* rng, size_t object_size) {
     case abi::TrackMode::kSampled:
       break;
   }
-  // Objects until a Poisson process over bytes hits one: geometric with P = 1 -
-  // exp(-size/interval), which is what the floor of an exponential with that mean is.
-  const double mean =
-      static_cast<double>(g_options.sample_interval) / static_cast<double>(object_size);
-  const double u = static_cast<double>((diag::next_random(*rng) >> 11) + 1) * 0x1p-53;
-  return 1 + static_cast<uint64_t>(diag::negative_log(u) * mean);
+  return diag::next_gap(*rng, mean);
+}
+
+// Objects until a Poisson process over bytes hits one: geometric with P = 1 - exp(-size/interval),
+// which is what the floor of an exponential with that mean is.
+uint64_t sample_distance(uint64_t* rng, size_t object_size) {
+  return next_tracked(
+      rng, static_cast<double>(g_options.sample_interval) / static_cast<double>(object_size));
 }
 
 uint64_t sample_bytes(uint64_t* rng) {
-  switch (g_options.track) {
-    case abi::TrackMode::kOff:
-      return kNever;
-    case abi::TrackMode::kAll:
-      return 0;
-    case abi::TrackMode::kSampled:
-      break;
-  }
-  return diag::next_gap(*rng, g_options.sample_interval);
+  return next_tracked(rng, g_options.sample_interval);
 }
 
 // Frames between the program and capture(): the hook, the slow path, malloc or operator new. The
@@ -167,6 +166,8 @@ uint32_t capture() {
 uint32_t track(const void* object, size_t requested, size_t object_size, unsigned cache,
                uint32_t stack) {
   stat_add(g_watch.file.counters().sampled_allocations, 1);
+  if (SC_UNLIKELY(g_watch.file.header()->window_bytes == 0))
+    watch_refresh();  // the first block: its address shall lie in a window that readers know
   uint32_t interval = 1;
   if (g_options.track != abi::TrackMode::kAll) {
     // Objects are drawn by the size of their class; readers weigh them by the size that was asked
@@ -210,7 +211,6 @@ constinit Watch g_watch;
 void watch_open() {
   clock_init();
   const Options& options = g_options;
-  g_watch.boot_ns = monotonic_ns();
   const bool shared = g_watch.file.open({.directory = options.dir,
                                          .xdg_runtime_dir = options.xdg_runtime_dir,
                                          .app = options.app,

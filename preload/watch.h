@@ -25,7 +25,6 @@ struct Watch {
   diag::ModuleTable modules;
   diag::StackDepot depot;
   diag::ObjectTable objects;
-  uint64_t boot_ns = 0;
 };
 
 extern constinit Options g_options;

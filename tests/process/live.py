@@ -4,6 +4,7 @@
 import os
 import pathlib
 import re
+import struct
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -84,6 +85,24 @@ def test_every_track_mode_counts_the_same():
             equal(child.wait(timeout=slabtest.DEADLINE), 0, "exit code")
 
 
+def window_bytes(file):
+    """Header.window_bytes of a scope file; its offset is in the golden layout."""
+    layout = pathlib.Path(__file__).resolve().parent.parent / "golden" / "abi_layout.txt"
+    offset = int(re.search(r"Header\.window_bytes +(\d+) +8", layout.read_text())[1])
+    return struct.unpack_from("<Q", file.open("rb").read(4096), offset)[0]
+
+
+def test_an_idle_process_has_told_where_its_heap_lies():
+    for mode, steps in (("off", 1), ("sampled", 1), ("all", 0)):
+        with dialog("live_objects", SLABSCOPE_TRACK=mode) as child:
+            hears(child, "ready")
+            for word, _ in STEPS[:steps]:
+                tell(child)
+                hears(child, word)
+            file = pathlib.Path(slabscope_json("report", str(child.pid), "--json")["target"]["scope_file"])
+            equal(window_bytes(file) != 0, True, f"a window with track={mode}")
+
+
 def test_caches_text_and_ps():
     with dialog("live_objects") as child:
         hears(child, "ready")
@@ -98,7 +117,7 @@ def test_caches_text_and_ps():
         equal(listed.returncode, 0, "exit code of ps")
         slabtest.contains(listed.stdout, str(child.pid), "ps")
         targets = slabscope_json("ps", "--json")["targets"]
-        equal([row["pid"] for row in targets if row["comm"] == "live_objects"], [child.pid], "pids")
+        equal([row["pid"] for row in targets if row.get("comm") == "live_objects"], [child.pid], "pids")
 
 
 slabtest.main()
