@@ -289,8 +289,8 @@ TEST(Backtrace, LibunwindNeverTouchesTheProgramsDescriptors) {
 std::atomic<int> g_phase;
 int hold_loader(dl_phdr_info*, size_t, void*) {
   g_phase = 1;
-  for (int i = 0; i < 3000 && g_phase != 2; ++i)
-    usleep(1000);
+  g_phase.notify_all();
+  g_phase.wait(1);
   return 1;
 }
 
@@ -302,13 +302,13 @@ TEST(Backtrace, NoLoaderLockIsTaken) {
                         if (unwinder() != Unwinder::kLibunwind)
                           return 77;
                         std::thread holder([] { dl_iterate_phdr(hold_loader, nullptr); });
-                        while (g_phase != 1)
-                          usleep(100);
+                        g_phase.wait(0);
                         Frames frames;
-                        alarm(2);
+                        alarm(10);  // if it hangs
                         static_cast<void>(recurse(17, frames));
                         alarm(0);
                         g_phase = 2;
+                        g_phase.notify_all();
                         holder.join();
                         return 0;
                       }) %

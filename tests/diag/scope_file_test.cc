@@ -387,27 +387,32 @@ TEST_F(ScopeFileTest, AReopenedChildHasAFileOfItsOwnWithWhatWasThere) {
 TEST_F(ScopeFileTest, TheParentsLockEndsWithTheParent) {
   // A detached child that outlives its parent must not make it look alive.
   int ends[2];
+  int detached[2];
+  int checked[2];  // closed by the test: the child may end
   ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(pipe(detached), 0);
+  ASSERT_EQ(pipe(checked), 0);
   char path[400] = {};
-  in_child([&] {
+  char byte = 0;
+  const int code = in_child([&] {
     if (!file().open(options_))
       return 1;
     if (write(ends[1], file().path(), strlen(file().path())) < 0)
       return 2;
     if (fork() == 0) {
       file().child_detach();
-      usleep(300'000);
-      _exit(0);
+      close(checked[1]);
+      _exit(write(detached[1], "d", 1) == 1 && read(checked[0], &byte, 1) == 0 ? 0 : 1);
     }
-    usleep(50'000);
-    return 0;
+    return read(detached[0], &byte, 1) == 1 ? 0 : 3;
   });
+  ASSERT_EQ(code, 0);
   ASSERT_GT(read(ends[0], path, sizeof path - 1), 0);
   const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
   EXPECT_EQ(flock(fd, LOCK_SH | LOCK_NB), 0);
-  close(fd);
-  close(ends[0]);
-  close(ends[1]);
+  for (const int end : {fd, ends[0], ends[1], detached[0], detached[1], checked[0], checked[1]}) {
+    close(end);
+  }
 }
 
 TEST_F(ScopeFileTest, TheForkingThreadsCountsAreThoseOfTheFork) {
