@@ -5,19 +5,17 @@
 //   capture ─► guard ─► enough stack left? ─ no ─► 0 frames
 //                          │ yes
 //                          ├─ kAll:  libunwind's unw_backtrace (cached), if 12 KiB are left
-//                          └─ else:  our own walk by unwind tables, frame pointers in generated
-//                          code
+//                          └─ else:  our own walk, by unwind tables, else by frame pointers
 //
 // Invariants
 //   1. capture() never re-enters itself in one thread: a nested call gives 0 frames.   (guard test)
 //   2. Memory of unknown state is probed with a futex operation, which reads a word or says
-//      EFAULT and changes nothing, before it is read.                                    (junk
-//      test)
+//      EFAULT and changes nothing, before it is read.                                  (junk test)
 //   3. libunwind's own validation pipe and file accesses are redirected: it opens no descriptor and
 //      touches none; its module search goes to _dl_find_object, so no loader lock either.
-// Locks: none of ours; libunwind takes its own.  Must be called with no
-// allocator lock held: a thread's first use of libunwind may call malloc (its thread-local block),
-// which sees in_capture() and tracks nothing.
+// Locks: none of ours; libunwind takes its own. Must be called with no allocator lock held: a
+// thread's first use of libunwind may call malloc (its thread-local block), which sees in_capture()
+// and tracks nothing.
 // Called from: preload/, for sampled or tracked allocations.
 // Why dlopen: linked, libunwind's _Unwind_* would take the place of libgcc's in C programs that
 // load C++ libraries. See docs/decisions.

@@ -42,6 +42,7 @@ class StackWindow {
       return std::nullopt;
     if (address - low_ >= high_ - low_ && !extend(address))
       return std::nullopt;
+    // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): address 0 lies in no window.
     return *reinterpret_cast<const uintptr_t*>(address);
   }
 

@@ -4,10 +4,8 @@
 //
 //   dlopen(RTLD_LOCAL) ─► unw_backtrace ─► its own PLT slots:
 //        pipe2, read, write, close, syscall   address validation through a pipe ─► is_readable()
-//        dl_iterate_phdr                      module search under the loader's lock ─►
-//        _dl_find_object
-//        open                                 debug files of modules without unwind tables ─►
-//        ENOENT
+//        dl_iterate_phdr                      search under the loader's lock ─► _dl_find_object()
+//        open                                 debug files of table-less modules ─► ENOENT
 //
 // libunwind 1.6 validates an address by writing a byte from it into a pipe that it keeps open.  A
 // daemon that closes all descriptors and gets the same numbers for a socket finds those bytes in

@@ -2,9 +2,8 @@
 //
 // memory_probe: questions about memory that the kernel answers without a signal.
 //
-//   make_present   is there a page of the file behind this address? make one.
-//   MADV_POPULATE_WRITE, futex
-//   is_readable    may I read eight bytes here?                                  futex
+//   make_present   is a page of the file behind this address? make one   MADV_POPULATE_WRITE, futex
+//   is_readable    may I read eight bytes here?                          futex
 //
 // A store to a hole of a full tmpfs is SIGBUS, a load from an unmapped page SIGSEGV. Both questions
 // use system calls that every sandbox seen allows, need no descriptor and change nothing.

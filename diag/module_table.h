@@ -6,8 +6,8 @@
 //   later:  note_stack(frames) ─► _dl_find_object(pc) ─► known? done
 //                                             │ no
 //                                             ▼
-//           add ─► overlaps an old one? ─► old.unloaded_generation = new.loaded_generation =
-//           ++generation
+//                                            add ─► overlaps an old one?
+//               old.unloaded_generation = new.loaded_generation = ++generation ◄┘
 //
 // Invariants
 //   1. A record never changes but for unloaded_generation; generations only grow.      (reuse test)

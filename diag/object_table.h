@@ -7,12 +7,10 @@
 //
 // Invariants
 //   1. Free lists live in private memory (links_); the file's records are written and checked, so a
-//      hostile record can spoil numbers and nothing else.                       (hostile record
-//      test)
-//   2. An index is on one free list or owned by one object.                         (concurrency
-//      test)
+//      hostile record can spoil numbers and nothing else.                 (hostile record test)
+//   2. An index is on one free list or owned by one object.                  (concurrency test)
 //   3. Indexes that others freed are reused before fresh ones are taken: the table stays as long as
-//      the most objects that were live at once, plus a batch a shard.                 (growth test)
+//      the most objects that were live at once, plus a batch a shard.           (growth test)
 // Locks: none; heads are compare-and-swapped with a tag against ABA.
 // Called from: preload/, with no lock held.  Never allocates but in the file.
 

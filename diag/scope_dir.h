@@ -2,10 +2,8 @@
 //
 // scope_dir: where scope files lie, how one is born, and how those of the dead are removed.
 //
-//   directory usable? ─► .<random>.tmp, O_EXCL, 0600 ─► flock ─► (mapped and filled) ─► publish:
-//   rename
-//                                                                     └ any failure ─► discard:
-//                                                                     unlink
+//   directory usable? ─► .<random>.tmp, O_EXCL, 0600 ─► flock ─► (map, fill) ─► publish: rename
+//                                                                  └ any failure ─► discard: unlink
 //
 // A directory is usable if it is one (no symbolic link), belongs to us (a shared one to root or us,
 // with the sticky bit) and lies on tmpfs; a directory that the user named may lie anywhere.

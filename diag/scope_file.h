@@ -3,19 +3,15 @@
 // ScopeFile: the shim's end of the scope file: finds a place, maps it, grows it, survives fork.
 //
 //   open() ─► temporary name ─► flock ─► mmap ─► close(fd) ─► rename        no descriptor is kept
-//               │ any failure                      │
-//               ▼                                  ▼ map_thread_block(n): mremap duplicates and
-//               extends
-//             private memory, same layout        control │ objects │ thread block 0 … n
-//                                                  ▼ ensure(p, n)
-//             false: the file system is full     pages that are really there, so a store is no
-//             SIGBUS
+//               │ any failure              │
+//               ▼                          ▼ map_thread_block(n): mremap duplicates and extends
+//     private memory, same layout        control │ objects │ thread block 0 … n
+//                                          ▼ ensure(p, n)
+//     false: file system is full ◄────── pages that are really there, so a store is no SIGBUS
 //
 // Invariants
-//   1. A page of the file is stored to, or read, only after ensure() said true.        (full tmpfs
-//      test)
-//   2. No descriptor outlives open() or child_reopen().                          (descriptor count
-//      test)
+//   1. A page of the file is stored to, or read, only after ensure() said true.  (full tmpfs test)
+//   2. No descriptor outlives open() or child_reopen().                    (descriptor count test)
 //   3. Sections keep their offsets; under RLIMIT_AS only `bytes` and `limit` shrink.
 //   4. After child_detach() nothing in the process maps the parent's file.             (fork test)
 // Locks: mutex_ in map_thread_block() and child_reopen(); ensure() is lock-free. All system calls

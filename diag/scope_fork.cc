@@ -2,8 +2,7 @@
 //
 // The fork child's side of ScopeFile. Everything here runs while the process has one thread.
 //
-//   child_detach   for each mapping: fresh private memory ◄─ copy of the pages in use; mremap it
-//   into place
+//   child_detach   each mapping: new private memory ◄─ copy of the pages in use; mremap into place
 //   child_reopen   new file ◄─ write(2) of the pages in use; mmap it into place
 //
 // Copies go by write(2) or between two mappings, so that a full file system is an error and not a

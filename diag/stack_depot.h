@@ -8,10 +8,8 @@
 //
 // Invariants
 //   1. A handle given out lies below next_ (private), so a corrupt chain in the file is left at the
-//      first handle that does not; a walk ends after kMaxSteps.                (hostile content
-//      test)
-//   2. Two threads that insert one stack get one handle.                            (concurrency
-//      test)
+//      first handle that does not; a walk ends after kMaxSteps.           (hostile content test)
+//   2. Two threads that insert one stack get one handle.                     (concurrency test)
 //   3. live == sum over the tracked objects that name the stack, once the table is quiet.
 // Locks: none.  Never allocates but in the file, by ScopeFile::ensure().
 // Called from: preload/ (insert, with no lock held) and ObjectTable (count).

@@ -8,8 +8,7 @@
 //   1. Nothing but a regular file is ever opened for reading: a fifo would block, a device may act.
 //   2. Below a process's root, symbolic links and ".." resolve inside that root.
 //   3. Files are read, never mapped: a file that shrinks is a short read, not a SIGBUS.
-//   4. Decompressed debug sections are bounded.
-//                                                                              (symbolize_test)
+//   4. Decompressed debug sections are bounded.                                (symbolize_test)
 // Called from: module_files.cc, dwarf_index.cc, elf_symbols.cc.
 
 #pragma once

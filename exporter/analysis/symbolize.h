@@ -5,11 +5,10 @@
 //   pc ─► Module ─► ModuleFiles: the ELF and debug file with the recorded build-id
 //             │            │
 //             │ pc - bias  ▼
-//             └────► DwarfIndex: unit, inline chain, line ─┐ no DWARF
-//                              │                                ▼
-//                              │                           ElfSymbols: name + offset ─┐ stripped
-//                              ▼                                                      ▼
-//                    SymbolFrame, innermost first ◄───────────────────── module + 0xoffset
+//             └────► DwarfIndex: unit, inline chain, line ─ no DWARF ─► ElfSymbols: name + offset
+//                              │                                          │       │ stripped
+//                              ▼                                          ▼       ▼
+//                    SymbolFrame, innermost first ◄───────────────────────┴─ module + 0xoffset
 //
 // Invariants
 //   1. A file is used only if it is a regular file of bounded size whose build-id is the recorded

@@ -3,7 +3,7 @@
 // text: bytes made fit for people, terminals and label values.
 //
 // Everything that came from a scope file or from /proc passes through printable_utf8() once, where
-// it becomes a string of the Snapshot (names) or where it is printed (paths).  One invalid byte in
+// it becomes a string of the Snapshot (names) or where it is printed (paths). One invalid byte in
 // one label would make Prometheus drop a whole scrape; one escape sequence in a process name would
 // reach the terminal.
 

@@ -7,9 +7,8 @@
 //                      counters: of every process of the app, ended ones too
 //
 // Identities, exact for a process at rest (prometheus_test):
-//   mapped{slab} + mapped{large} + mapped{free} = active + free{thread} + free{partial} +
-//   free{tail}
-//                                                 + free{runs}
+//   mapped{slab} + mapped{large} + mapped{free}
+//                          = active + free{thread} + free{partial} + free{tail} + free{runs}
 //   cache: objects = active + objects on threads' lists + free objects in slabs
 //   cache: slabs{full} + slabs{partial} + slabs{empty} = slabs
 // `tail` is what the rounding to size classes does not show: the rests of slabs behind their last

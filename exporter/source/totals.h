@@ -3,15 +3,14 @@
 // Totals: the counters of an app, which never fall although its processes come and go.
 //
 //   scope file ─each scan─► Ledger: last counts of the file ─gone─► sum of what ended ─┐
-//                                     └────────────────────────────────────────────────┴► app
-//                                     totals
+//                                     └────────────────────────────────────────────────┴► totals
 //
 // A file counts by its last known counts for as long as it can be seen, living or dead, and moves
 // into its app's sum when it is gone, whoever removed it: this reaper, another exporter, or a
-// starting process.  So nothing counts twice, and nothing is lost.
+// starting process. So nothing counts twice, and nothing is lost.
 //
 // Invariants
-//   1. The totals of an app are the sum over every file ever seen.            (totals_test)
+//   1. The totals of an app are the sum over every file ever seen.             (totals_test)
 //   2. A file keeps the app that it was first seen with.                       (totals_test)
 
 #pragma once

@@ -5,7 +5,7 @@
 // slab/ writes them through pointers. They start at private storage; preload points them into the
 // scope file before the first allocation, so that a reader outside sees each step as it is made.
 // All additions are relaxed atomics on slow paths: a number is exact, several together are not a
-// snapshot. The field order is the scope file's (preload/abi_check.cc compares).
+// snapshot. The field order is the scope file's (preload/watch.cc compares).
 
 #pragma once
 

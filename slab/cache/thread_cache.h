@@ -7,8 +7,7 @@
 //                ▼ refill_slow()                          ▼ free_slow()
 //             reserve ◄── CURRENT slab ◄── KmemCache    reserve, put() grouped by slab
 //
-//   slot    │ Bin[id]: head, trip │ … │ ThreadCache │ …      private, 64 KiB a thread, lazily
-//   touched
+//   slot    │ Bin[id]: head, trip │ … │ ThreadCache │ …      private, 64 KiB, touched bit by bit
 //           │◄─────────── kBinToCounters ───────────►│
 //   shared  │ header │ CounterPair[id]: allocs, frees │ …      in the scope file
 //

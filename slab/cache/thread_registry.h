@@ -3,12 +3,10 @@
 // ThreadRegistry: which thread has which slot, from a thread's first allocation to its end.
 //
 //   first malloc ─► start() ─► free slot, or the next of a block ─► t_bins
-//   thread's end ─► end()   ─► slot free again, its lists as they are: the next thread takes them
-//   over
+//   thread's end ─► end()   ─► slot free again, its lists kept: the next thread takes them over
 //   decay        ─► flush_ended(): what no thread took goes back to the slabs
-//   (a slot's counts stay for ever, and count on)
-//   fork, child  ─► the slots of threads that are gone are free again, with their lists as they
-//   were
+//   fork, child  ─► the slots of threads that are gone are free again, their lists kept
+//                   (a slot's counts stay for ever, and count on)
 //
 //   block of 32 slots │ private: bins │ shared: counters │ private: BinSlow[] │   one mapping
 //

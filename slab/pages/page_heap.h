@@ -3,9 +3,8 @@
 // PageHeap: page runs, in chunks of 16 KiB, and their way back to the kernel.
 //
 //   kernel ─grow─► clean free runs ─allocate─► slab or large block ─release─► dirty free runs
-//                     ▲      by length, best fit, dirty ones first               │ by length and
-//                     age
-//                     └────────────── purge: older than the decay time ◄─────────┘
+//                     ▲      by length, best fit, dirty ones first       by length and age │
+//                     └────────────── purge: older than the decay time ◄───────────────────┘
 //
 // Segments are mapped upwards in one window (page_map.h), so runs coalesce across them. Dirty runs
 // hold data and cost nothing to reuse; clean ones cost no memory and a page fault a page (1-11 us
