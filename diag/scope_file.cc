@@ -45,6 +45,7 @@ bool absolute_path(const char* directory, Path& path) {
   path.clear();
   if (directory[0] != '/') {
     char working[256];
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the kernel wrote it.
     if (sys::failed(sys::raw(SYS_getcwd, sys::arg(working), sizeof working)) || working[0] != '/') {
       return false;
     }

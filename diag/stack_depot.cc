@@ -141,8 +141,10 @@ void StackDepot::count(uint32_t handle, uint64_t size, uint32_t interval, uint64
   uint64_t milliobjects = 1000;
   if (interval > 1) {
     const double weight = sample_weight(size, interval);
+    // NOLINTBEGIN(bugprone-incorrect-roundings): there is no libm here, and nothing is negative.
     bytes = static_cast<uint64_t>(weight * static_cast<double>(size) + 0.5);
     milliobjects = static_cast<uint64_t>(weight * 1000 + 0.5);
+    // NOLINTEND(bugprone-incorrect-roundings)
   }
   add_relaxed(record->live_objects, sign);
   add_relaxed(record->live_bytes, sign * size);

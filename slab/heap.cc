@@ -172,8 +172,10 @@ void deallocate_slow(void* block) {
   Slab* slab = slab_of(block);
   if (SC_LIKELY(slab != nullptr)) {
     KmemCache* cache = slab->cache.load(std::memory_order_acquire);
-    if (SC_UNLIKELY(cache == nullptr))
+    if (SC_UNLIKELY(cache == nullptr)) {
       free_unknown(block);
+      return;
+    }
     if (cache->tracked()) {
       free_tracked_object(cache, slab, block);
       return;

@@ -90,7 +90,7 @@ void Arguments::check() const {
   if (help_wanted_) {
     std::printf("%s\n\n  --smoke  a fraction of a second, to see that it works\n%s", question_,
                 help_.c_str());
-    std::exit(0);  // NOLINT(concurrency-mt-unsafe): no other thread exists yet
+    std::exit(0);
   }
   for (const Given& given : given_) {
     if (!given.known)

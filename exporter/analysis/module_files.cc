@@ -43,6 +43,7 @@ void for_each_mapping(int pid, Visit visit) {
     Mapping mapping;
     unsigned major_id = 0;
     unsigned minor_id = 0;
+    // NOLINTNEXTLINE(cert-err34-c): the kernel wrote these numbers, and they fit.
     if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %*s %*x %x:%x %" SCNu64, &mapping.start,
                     &mapping.end, &major_id, &minor_id, &mapping.inode) != 5) {
       continue;

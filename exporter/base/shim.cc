@@ -48,11 +48,11 @@ std::vector<std::string> preload_environment(
     environment.push_back(name + "=" + shim);
   }
   for (const auto& [key, value] : settings) {
-    if (std::string* entry = find_variable(environment, key)) {
-      *entry = key + "=" + value;
-    } else {
-      environment.push_back(key + "=" + value);
+    std::string* entry = find_variable(environment, key);
+    if (entry == nullptr) {
+      entry = &environment.emplace_back();
     }
+    entry->assign(key).append("=").append(value);
   }
   return environment;
 }

@@ -45,9 +45,7 @@ std::string hollow(std::string_view name, char open, char close, std::string_vie
     if (c == open && depth++ == 0) {
       text += c;
       text += i < name.size() && name[i] != close ? filler : "";
-    } else if (c == close && depth > 0 && --depth == 0) {
-      text += c;
-    } else if (depth == 0) {
+    } else if (depth == 0 || (c == close && --depth == 0)) {
       text += c;
     }
   }

@@ -138,6 +138,21 @@ std::map<std::string, CacheRow> rows_of(const Subject& subject, const MetricOpti
   return rows;
 }
 
+bool is_wanted(const CacheFamily& family, const MetricOptions& options) {
+  return family.level == Level::kBasic || options.cache_detail == CacheDetail::kFull;
+}
+
+void add_row(FamilySet& families, const MetricOptions& options, const Labels& labels,
+             const CacheRow& row) {
+  for (const CacheFamily& family : kFamilies) {
+    if (is_wanted(family, options)) {
+      families.add(family.info,
+                   family.state == nullptr ? labels : with(labels, "state", family.state),
+                   family.value(row));
+    }
+  }
+}
+
 }  // namespace
 
 uint64_t add_cache_metrics(FamilySet& families, const std::vector<Subject>& subjects,
@@ -145,11 +160,9 @@ uint64_t add_cache_metrics(FamilySet& families, const std::vector<Subject>& subj
   if (options.cache_detail == CacheDetail::kOff) {
     return 0;
   }
-  const auto wanted = [&](const CacheFamily& family) {
-    return family.level == Level::kBasic || options.cache_detail == CacheDetail::kFull;
-  };
-  const auto series_of_cache =
-      static_cast<uint64_t>(std::count_if(std::begin(kFamilies), std::end(kFamilies), wanted));
+  const auto series_of_cache = static_cast<uint64_t>(
+      std::count_if(std::begin(kFamilies), std::end(kFamilies),
+                    [&](const CacheFamily& family) { return is_wanted(family, options); }));
   uint64_t room = options.max_cache_series;
   uint64_t dropped = 0;
   for (const Subject& subject : subjects) {
@@ -159,14 +172,7 @@ uint64_t add_cache_metrics(FamilySet& families, const std::vector<Subject>& subj
         continue;
       }
       room -= series_of_cache;
-      const Labels labels = with(subject.labels, "cache", name);
-      for (const CacheFamily& family : kFamilies) {
-        if (wanted(family)) {
-          families.add(family.info,
-                       family.state == nullptr ? labels : with(labels, "state", family.state),
-                       family.value(row));
-        }
-      }
+      add_row(families, options, with(subject.labels, "cache", name), row);
     }
   }
   return dropped;

@@ -20,6 +20,7 @@ struct ListNode {
   // Takes the node out of the list it is in.
   void unlink() {
     previous->next = next;
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the node is in a list: it is linked().
     next->previous = previous;
     previous = next = nullptr;
   }

@@ -21,6 +21,7 @@ namespace slabscope::sys {
 
 // The kernel's answer to system call `number` with up to six arguments.
 #if defined(__x86_64__)
+// NOLINTNEXTLINE(readability-function-size): the kernel's interface has six arguments.
 SC_INLINE long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
                    long f = 0) {
   long result;
