@@ -98,7 +98,7 @@ def test_ended_processes_are_seen_as_such():
             child.wait(timeout=slabtest.DEADLINE)
             targets = slabtest.slabscope_json("ps", "--json")["targets"]
             equal([row["state"] for row in targets
-                   if row["pid"] == child.pid and row["comm"] == "live_objects"], [state], "states")
+                   if row.get("pid") == child.pid and row.get("comm") == "live_objects"], [state], "states")
 
 
 def test_memory_cost_of_a_small_program():
