@@ -106,6 +106,7 @@ void ThreadCache::missed(unsigned id) {
 
 // Fills the empty list with up to `wanted` objects: from the reserve, else objects that came back
 // to the current slab, else ones never used, else from another slab. Without memory it stays empty.
+// NOLINTNEXTLINE(readability-function-size): one choice after the other, in one loop.
 void ThreadCache::refill(unsigned id, uint32_t wanted) {
   BinSlow& s = slow(id);
   if (s.reserve != nullptr) {

@@ -20,6 +20,7 @@ bool PageMap::init(uintptr_t base, size_t window_bytes) {
   const size_t chunks = window_bytes >> Config::kChunkShift;
   const size_t ids_bytes = align_up(chunks * sizeof(uint16_t), vm::kOsPage);
   const size_t segments_bytes =
+      // NOLINTNEXTLINE(bugprone-sizeof-expression): a table of pointers to the segments' chunks.
       align_up(chunks / Config::kChunksPerSegment * sizeof(Chunk*), vm::kOsPage);
   void* ids = vm::reserve_readable(ids_bytes);
   if (ids == nullptr)

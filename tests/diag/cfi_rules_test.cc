@@ -246,10 +246,10 @@ bool use(ByteRange bounds, uintptr_t pc) {
   const auto row = rules_at(*function, pc);
   if (!row)
     return false;
-  static const Guarded memory(2 * kPage);
+  static const Guarded kMemory(2 * kPage);
   RegisterSet registers;
   for (unsigned reg = 0; reg < kCfiRegisters; ++reg)
-    registers.set(reg, memory.at_low().low + kPage);
+    registers.set(reg, kMemory.at_low().low + kPage);
   StackWindow stack;
   const auto run = [&](PackedRule rule) {
     if (rule.kind() == CfiRule::kExpression || rule.kind() == CfiRule::kAtExpression)
@@ -283,8 +283,10 @@ TEST(CfiRules, ACorruptedSectionIsReadOnlyInside) {
       // The header itself, single bits, or whole words that look like lengths and LEB128.
       if (round % 4 == 0)
         copy[random() % 16] = static_cast<char>(random());
-      for (size_t i = 0; i < bytes >> (4 + round % 4); ++i)
-        copy[12 + random() % (bytes - 12)] ^= static_cast<char>(1U << (random() & 7U));
+      for (size_t i = 0; i < bytes >> (4 + round % 4); ++i) {
+        char& byte = copy[12 + random() % (bytes - 12)];
+        byte = static_cast<char>(byte ^ (1 << (random() & 7U)));
+      }
       for (int i = 0; i < 400; ++i) {
         const uint32_t word = random() % 2 == 0 ? UINT32_MAX : static_cast<uint32_t>(random());
         memcpy(copy + 12 + random() % (bytes - 16), &word, sizeof word);

@@ -45,7 +45,7 @@ TEST(SymbolizeHostile, OddFilesAreNotOpened) {
   const std::string fifo = scratch / "fifo";
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
   std::filesystem::create_symlink("loop", scratch / "loop");
-  std::ofstream(scratch / "empty");
+  std::ofstream(scratch / "empty") << "";
   std::ofstream(scratch / "text") << "not an ELF file";
   std::ofstream(scratch / "magic") << "\177ELF";
   for (const std::string& path :

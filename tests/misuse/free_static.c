@@ -3,10 +3,10 @@
 // The address of a static object.
 #include "tests/misuse/misuse.h"
 
-static char text[64] = "static";
+static char g_text[64] = "static";
 
 int main(void) {
-  void* block = opaque(text);
+  void* block = opaque(g_text);
   announce(block);
   free(block);
   return 0;

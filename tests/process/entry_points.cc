@@ -107,7 +107,7 @@ void too_large() {
 }
 
 void calloc_gives_zeroes() {
-  for (size_t size : {1, 8, 100, 1000, 5000, 40000, 300000, 5 << 20}) {
+  for (size_t size : {1U, 8U, 100U, 1000U, 5000U, 40000U, 300000U, 5U << 20}) {
     for (int round = 0; round < 20; ++round) {
       auto* block = static_cast<unsigned char*>(opaque(calloc(size, 1)));
       SC_EXPECT(block != nullptr);

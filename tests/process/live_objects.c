@@ -10,8 +10,8 @@
 
 enum { kObjects = 1000, kFreed = 400, kByThread = 500, kBytes = 100 };
 
-static void* objects[kObjects];
-static void* others[kByThread];
+static void* g_objects[kObjects];
+static void* g_others[kByThread];
 
 static void say(const char* word) {
   char answer[16];
@@ -22,7 +22,7 @@ static void say(const char* word) {
 
 static void* allocate_others(void* unused) {
   for (int i = 0; i < kByThread; ++i) {
-    others[i] = malloc(kBytes);
+    g_others[i] = malloc(kBytes);
   }
   return unused;
 }
@@ -31,11 +31,11 @@ int main(void) {
   free(malloc(1));  // a process that has allocated can be seen (docs/decisions/0009)
   say("ready\n");
   for (int i = 0; i < kObjects; ++i) {
-    objects[i] = malloc(kBytes);
+    g_objects[i] = malloc(kBytes);
   }
   say("allocated\n");
   for (int i = 0; i < kFreed; ++i) {
-    free(objects[i]);
+    free(g_objects[i]);
   }
   say("freed\n");
   pthread_t thread;

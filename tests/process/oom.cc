@@ -155,7 +155,7 @@ int main(int argc, char** argv) {
   if (argc == 2 && strcmp(argv[1], "later") == 0) {
     return limited_later();
   }
-  for (rlim_t mebibytes : {64, 200}) {
+  for (rlim_t mebibytes : {64U, 200U}) {
     const rlim_t bytes = mebibytes << 20;
     SC_EXPECT(exited(again("limited", [=] { limit(RLIMIT_AS, bytes); })));
     SC_EXPECT(exited(again("threads", [=] { limit(RLIMIT_AS, bytes); })));
