@@ -2,7 +2,7 @@
 //
 // The fuzzer's function on inputs from fixed seeds, for compilers without libFuzzer.
 
-#include "tests/fuzz/heap_fuzz.cc"
+#include "tests/fuzz/heap_fuzz.cc"  // NOLINT(bugprone-suspicious-include): the function is there
 
 #include <gtest/gtest.h>
 
