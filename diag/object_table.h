@@ -51,6 +51,14 @@ class ObjectTable {
   // The record, or null if the index is not in use.
   [[nodiscard]] const abi::ObjectRecord* find(uint32_t index) const;
 
+  // The table's memory outside the file, for whoever must tell it from the program's.
+  struct PrivateMemory {
+    const void* pointer;    // of the variable that holds its address
+    const uint32_t* count;  // of the variable that holds its length
+    uint32_t unit_bytes;
+  };
+  PrivateMemory private_memory() const { return {&links_, &limit_, sizeof(*links_)}; }
+
  private:
   static constexpr uint32_t kShards = 16;
   static constexpr uint32_t kBatch = 32;  // fresh records a shard takes at once

@@ -7,6 +7,7 @@
 #include "diag/backtrace.h"
 #include "diag/sampler.h"
 #include "preload/foreign.h"
+#include "preload/heap_layout.h"
 #include "slab/base/clock.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
@@ -226,6 +227,7 @@ void watch_open() {
   g_watch.modules.init(g_watch.file);
   g_watch.depot.init(g_watch.file);
   (void)g_watch.objects.init(g_watch.file, g_watch.depot);
+  g_watch.file.header()->heap_layout = heap_layout_publish();
   g_heap_stats = reinterpret_cast<HeapStats*>(&g_watch.file.counters());
 }
 

@@ -60,6 +60,15 @@ enum class ProcessState : uint32_t {
   kExited = 2,  // the shim's exit handler ran: the counts are those of an orderly end
 };
 
+// At the end of a process that `slabscope run` started: it stops in its exit handler, with its
+// heap as it is, until the tool has looked at it or a short time has passed.
+enum class ExitPhase : uint32_t {
+  kNone = 0,
+  kWaiting = 1,   // the process: I wait
+  kLooking = 2,   // the tool: I am here
+  kReleased = 3,  // the tool: go on
+};
+
 enum class TrackMode : uint32_t { kOff = 0, kSampled = 1, kAll = 2 };
 
 // Where a section lies. `record_bytes` is the stride; `limit` the number of records there is room
@@ -114,7 +123,10 @@ struct Header {
   // The page heap's address window and its layout, for readers that walk memory from outside.
   uint64_t window_base;
   uint64_t window_bytes;
-  uint64_t reserved[16];
+  uint64_t heap_layout;  // address in the process of its HeapLayout; 0: none (abi/heap_layout.h)
+  uint32_t exit_phase;   // ExitPhase, a futex
+  uint32_t reserved1;
+  uint64_t reserved[14];
   ProcessCounters counters;
 };
 static_assert(sizeof(Header) <= kPageBytes, "the header is one OS page");

@@ -128,6 +128,7 @@ TargetInfo info_of(const ScopeReader& reader, const abi::Header& header, LockSta
   info.heap_ready = header.heap_ready;
   info.window_base = header.window_base;
   info.window_bytes = header.window_bytes;
+  info.heap_layout = header.heap_layout;
   info.read_monotonic_ns = monotonic_ns();
   return info;
 }

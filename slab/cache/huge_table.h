@@ -27,6 +27,8 @@ class HugeTable {
   void erase(HugeEntry* entry);
 
  private:
+  friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
+
   [[nodiscard]] bool grow();
   size_t slot_of(uintptr_t address) const {
     // Mappings are page-aligned and often megabytes apart: mix all the bits (Fibonacci hashing).

@@ -84,6 +84,8 @@ class KmemCache {
   void reset_after_fork() { mutex_.reset_after_fork(); }
 
  private:
+  friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
+
   Slab* grow();
   void list_slab(Slab* slab);
   [[noreturn]] SC_COLD void double_free(const Slab* slab, const SlabWord& word,

@@ -19,13 +19,6 @@
 namespace slabscope {
 namespace {
 
-// A freed mapping that waits to be used again.
-struct CachedMapping {
-  void* address;  // nullptr: unused
-  size_t bytes;
-  uint32_t freed_ms;
-};
-
 constinit Mutex g_huge_mutex;
 constinit HugeTable g_huge SC_GUARDED_BY(g_huge_mutex);
 constinit std::array<CachedMapping, Config::kHugeCacheEntries> g_cached
@@ -358,6 +351,10 @@ size_t large_decay(uint32_t now_ms, uint32_t decay_ms) {
     stat_add(g_heap_stats->released_bytes, victim.bytes);
     stat_add(g_heap_stats->release_runs, 1);
   }
+}
+
+LargeTables large_tables() SC_NO_THREAD_ANALYSIS {
+  return {&g_huge, g_cached.data(), static_cast<uint32_t>(g_cached.size())};
 }
 
 void large_lock_for_fork() SC_NO_THREAD_ANALYSIS {

@@ -21,6 +21,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "slab/cache/huge_table.h"
+
 namespace slabscope {
 
 struct LargeBlock {
@@ -51,6 +53,21 @@ void large_set_record(const void* block, uint32_t record);
 
 // Unmaps cached mappings that were freed `decay_ms` or longer before `now_ms`. Returns the bytes.
 size_t large_decay(uint32_t now_ms, uint32_t decay_ms);
+
+// A freed mapping that waits to be used again.
+struct CachedMapping {
+  void* address;  // nullptr: unused
+  size_t bytes;
+  uint32_t freed_ms;
+};
+
+// Where the tables of mappings lie, for readers outside.
+struct LargeTables {
+  const HugeTable* huge;
+  const CachedMapping* cached;
+  uint32_t cached_entries;
+};
+LargeTables large_tables();
 
 void large_lock_for_fork();
 void large_unlock_after_fork();

@@ -54,7 +54,7 @@ struct SlabWord {
     return {static_cast<uint16_t>(word), static_cast<uint16_t>(word >> 16),
             static_cast<uint16_t>(word >> 32), static_cast<SlabState>(word >> 48)};
   }
-  uint64_t pack() const {
+  constexpr uint64_t pack() const {
     return uint64_t{head} | uint64_t{count} << 16 | uint64_t{carved} << 32 |
            static_cast<uint64_t>(state) << 48;
   }

@@ -149,6 +149,7 @@ class ThreadCache {
 
  private:
   friend class ThreadRegistry;
+  friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
 
   static constexpr unsigned kOpenChains = 8;
   static constexpr uint32_t kListedLookedAt = 16;  // objects that a free on the slow path compares

@@ -58,6 +58,8 @@ class ThreadRegistry {
   void reset_after_fork();
 
  private:
+  friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
+
   static constexpr size_t kSlowBytes = sizeof(BinSlow) * Config::kLargeId;
   static constexpr size_t kSlowStride = (kSlowBytes + 4095) & ~size_t{4095};
 

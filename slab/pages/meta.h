@@ -18,6 +18,15 @@ namespace slabscope {
 // Address space taken so far, in bytes.
 size_t meta_mapped_bytes();
 
+// Each mapping begins with this; they are chained, so that a reader outside can tell them from the
+// program's memory.
+struct alignas(64) MetaBlock {
+  MetaBlock* next;  // the one mapped before
+  size_t bytes;
+};
+// Where the newest one is named.
+MetaBlock* const* meta_newest_block();
+
 void meta_lock_for_fork();
 void meta_unlock_after_fork();
 void meta_reset_after_fork();

@@ -99,6 +99,8 @@ class PageMap {
   [[nodiscard]] bool cover(size_t index, size_t count);
 
  private:
+  friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
+
   [[nodiscard]] bool cover_ids(size_t index, size_t count);
 
   uintptr_t base_ = 0;

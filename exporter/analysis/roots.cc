@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+
+#include "exporter/analysis/roots.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+namespace slabscope {
+namespace {
+
+constexpr uint64_t kRedZone = 128;
+constexpr uint64_t kWord = sizeof(uint64_t);
+constexpr size_t kMostMetaBlocks = 1 << 20;
+
+uint64_t saturating_end(uint64_t begin, uint64_t bytes) {
+  return begin + bytes < begin ? UINT64_MAX : begin + bytes;
+}
+
+class RootFinder {
+ public:
+  RootFinder(const MemorySource& memory, const abi::HeapLayout& layout,
+             const std::vector<Mapping>& mappings, const std::vector<ThreadContext>& threads,
+             const HeapImage& heap)
+      : memory_(memory), layout_(layout), mappings_(mappings), threads_(threads), heap_(heap) {}
+
+  Roots find(RootSet set) {
+    add_threads();
+    find_own();
+    find_modules();
+    for (size_t i = 0; i < mappings_.size(); ++i) {
+      add_mapping(i, set);
+    }
+    subtract_excluded();
+    return std::move(roots_);
+  }
+
+ private:
+  void add(uint64_t begin, uint64_t end) {
+    begin = (begin + kWord - 1) / kWord * kWord;
+    end = end / kWord * kWord;
+    if (begin < end) {
+      roots_.ranges.push_back({begin, end});
+    }
+  }
+  void exclude(uint64_t begin, uint64_t bytes) {
+    if (begin != 0 && bytes != 0) {
+      excluded_.push_back({begin, saturating_end(begin, bytes)});
+    }
+  }
+
+  void add_threads();
+  void find_own();
+  void find_modules();
+  void add_mapping(size_t i, RootSet set);
+  void subtract_excluded();
+  bool is_data(const Mapping& mapping) const {
+    return mapping.readable && mapping.writable && !mapping.shared;
+  }
+  bool continues(size_t i) const {
+    return i > 0 && mappings_[i - 1].end == mappings_[i].begin;
+  }
+  bool is_bss(size_t i) const;
+  bool is_relro(size_t i) const;
+  std::optional<uint64_t> ended_thread(size_t i) const;
+
+  const MemorySource& memory_;
+  const abi::HeapLayout& layout_;
+  const std::vector<Mapping>& mappings_;
+  const std::vector<ThreadContext>& threads_;
+  const HeapImage& heap_;
+  Roots roots_;
+  std::vector<RootRange> excluded_;
+  std::set<const Mapping*> of_threads_;  // stacks and thread-local storage, done already
+  std::set<FileId> modules_;             // files that are mapped to be run
+  std::optional<FileId> shim_;
+};
+
+void RootFinder::add_threads() {
+  for (const ThreadContext& thread : threads_) {
+    roots_.words.insert(roots_.words.end(), thread.words.begin(), thread.words.end());
+    const Mapping* stack = mapping_of(mappings_, thread.stack_pointer);
+    const Mapping* storage = mapping_of(mappings_, thread.thread_pointer);
+    if (stack != nullptr && stack->readable && stack->writable) {
+      const uint64_t low = thread.stack_pointer - stack->begin;
+      add(low > kRedZone ? thread.stack_pointer - kRedZone : stack->begin, stack->end);
+      of_threads_.insert(stack);
+    }
+    // A thread whose stack pointer is elsewhere (a coroutine, a signal stack) has its stack here.
+    if (storage != nullptr && storage != stack && is_data(*storage)) {
+      add(storage->begin, storage->end);
+      of_threads_.insert(storage);
+    }
+  }
+}
+
+// The allocator's memory, which leads to every object and means nothing.
+void RootFinder::find_own() {
+  exclude(heap_.window_begin(), heap_.window_end() - heap_.window_begin());
+  for (const HeapRun& run : heap_.runs()) {
+    exclude(run.begin, run.bytes);
+  }
+  for (const abi::OwnMemory& own : layout_.own) {
+    const uint64_t begin = memory_.value<uint64_t>(own.pointer_at).value_or(0);
+    const uint64_t count = own.count_bytes == sizeof(uint32_t)
+                               ? memory_.value<uint32_t>(own.count_at).value_or(0)
+                               : memory_.value<uint64_t>(own.count_at).value_or(0);
+    if (own.shift < 64 && count < uint64_t{1} << 48) {
+      exclude(begin, count * own.unit_bytes >> own.shift);
+    }
+  }
+  const uint32_t blocks = memory_.value<uint32_t>(layout_.block_count_at).value_or(0);
+  for (uint32_t i = 0; i < std::min(blocks, layout_.max_blocks); ++i) {
+    exclude(memory_.value<uint64_t>(layout_.blocks_at + uint64_t{i} * 8).value_or(0),
+            layout_.block_bytes);
+  }
+  for (uint32_t i = 0; i < std::min(layout_.cached_entries, 65536U); ++i) {
+    const uint64_t entry = layout_.cached_at + uint64_t{i} * layout_.cached_entry_bytes;
+    exclude(memory_.value<uint64_t>(entry + layout_.cached_address).value_or(0),
+            memory_.value<uint64_t>(entry + layout_.cached_size).value_or(0));
+  }
+  uint64_t block = memory_.value<uint64_t>(layout_.meta_head_at).value_or(0);
+  for (size_t i = 0; block != 0 && i < kMostMetaBlocks; ++i) {
+    struct {
+      uint64_t next, bytes;
+    } head{};
+    if (memory_.read(block, &head, sizeof(head)) != sizeof(head)) {
+      break;
+    }
+    exclude(block, head.bytes);
+    block = head.next;
+  }
+}
+
+void RootFinder::find_modules() {
+  for (const Mapping& mapping : mappings_) {
+    if (mapping.executable && mapping.file.inode != 0) {
+      modules_.insert(mapping.file);
+    }
+  }
+  // The shim is where one of its variables lies: behind the last mapping of its file.
+  const Mapping* variable = mapping_of(mappings_, layout_.window_base_at);
+  for (const Mapping* at = variable; at != nullptr; at = at - 1) {
+    if (at->file.inode != 0) {
+      shim_ = at->file;
+    }
+    if (at->file.inode != 0 || at == mappings_.data() || (at - 1)->end != at->begin) {
+      break;
+    }
+  }
+}
+
+// Anonymous memory that goes on where a module's data ends.
+bool RootFinder::is_bss(size_t i) const {
+  const Mapping& mapping = mappings_[i];
+  return mapping.file.inode == 0 && mapping.path.empty() && continues(i) &&
+         mappings_[i - 1].writable && modules_.contains(mappings_[i - 1].file);
+}
+
+// Data that the loader made read-only when it had filled it in.
+bool RootFinder::is_relro(size_t i) const {
+  const Mapping& mapping = mappings_[i];
+  return mapping.readable && !mapping.writable && !mapping.executable && !mapping.shared &&
+         i + 1 < mappings_.size() && mappings_[i + 1].begin == mapping.end &&
+         mappings_[i + 1].writable && mappings_[i + 1].file == mapping.file;
+}
+
+void RootFinder::add_mapping(size_t i, RootSet set) {
+  const Mapping& mapping = mappings_[i];
+  const bool bss = is_bss(i);
+  const FileId& file = bss ? mappings_[i - 1].file : mapping.file;
+  if (file.inode != 0 && shim_ == file) {
+    return;
+  }
+  if (of_threads_.contains(&mapping) && !bss) {
+    return;
+  }
+  if (bss || (file.inode != 0 && modules_.contains(file) && is_data(mapping)) ||
+      (file.inode != 0 && modules_.contains(file) && is_relro(i))) {
+    add(mapping.begin, mapping.end);
+    return;
+  }
+  const bool anonymous = mapping.file.inode == 0 && mapping.path != "[stack]";
+  if (set != RootSet::kAll || !anonymous || !is_data(mapping)) {
+    return;
+  }
+  if (const std::optional<uint64_t> block = ended_thread(i)) {
+    roots_.words.push_back(memory_.value<uint64_t>(*block + kWord).value_or(0));
+    return;
+  }
+  add(mapping.begin, mapping.end);
+}
+
+// The thread block of an ended thread whose stack this mapping is: a guard page lies below, and near
+// the top are the two words by which a thread block names itself.
+std::optional<uint64_t> RootFinder::ended_thread(size_t i) const {
+  const Mapping& mapping = mappings_[i];
+  if (!continues(i) || mappings_[i - 1].readable || mappings_[i - 1].file.inode != 0) {
+    return std::nullopt;
+  }
+  constexpr uint64_t kTop = 65536;
+  constexpr uint64_t kSelf = 16;  // offset of the second of the two
+  const uint64_t bytes = std::min(kTop, mapping.end - mapping.begin);
+  std::vector<uint64_t> words(bytes / kWord);
+  const uint64_t begin = mapping.end - words.size() * kWord;
+  words.resize(memory_.read(begin, words.data(), words.size() * kWord) / kWord);
+  for (size_t at = 0; at + kSelf / kWord < words.size(); ++at) {
+    const uint64_t address = begin + at * kWord;
+    if (words[at] == address && words[at + kSelf / kWord] == address) {
+      return address;
+    }
+  }
+  return std::nullopt;
+}
+
+void RootFinder::subtract_excluded() {
+  const auto by_begin = [](const RootRange& a, const RootRange& b) { return a.begin < b.begin; };
+  std::sort(excluded_.begin(), excluded_.end(), by_begin);
+  std::sort(roots_.ranges.begin(), roots_.ranges.end(), by_begin);
+  std::vector<RootRange> kept;
+  uint64_t done = 0;  // everything below is in `kept`, or excluded
+  auto next = excluded_.begin();
+  for (const RootRange& range : roots_.ranges) {
+    uint64_t at = std::max(range.begin, done);
+    while (at < range.end) {
+      while (next != excluded_.end() && next->end <= at) {
+        ++next;
+      }
+      const uint64_t hole = next == excluded_.end() ? UINT64_MAX : next->begin;
+      if (hole > at) {
+        kept.push_back({at, std::min(hole, range.end)});
+      }
+      at = hole >= range.end ? range.end : std::max(at, next->end);
+    }
+    done = std::max(done, range.end);
+  }
+  roots_.ranges = std::move(kept);
+}
+
+}  // namespace
+
+Roots find_roots(const MemorySource& memory, const abi::HeapLayout& layout,
+                 const std::vector<Mapping>& mappings, const std::vector<ThreadContext>& threads,
+                 const HeapImage& heap, RootSet set) {
+  return RootFinder(memory, layout, mappings, threads, heap).find(set);
+}
+
+}  // namespace slabscope

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+
+#include "exporter/source/process_snapshot.h"
+
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+#include <system_error>
+#include <thread>
+
+#include "exporter/source/injected_call.h"
+#include "exporter/source/process_info.h"
+
+namespace slabscope {
+namespace {
+
+constexpr int kStopTries = 4;
+constexpr int kReapTries = 20;
+constexpr std::chrono::milliseconds kBetweenTries{20};
+
+uint64_t monotonic_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+Result<abi::HeapLayout> read_layout(const TargetInfo& target) {
+  if (target.heap_layout == 0) {
+    return Failure{ErrorCode::kVersionMismatch,
+                   "its libslabscope.so is of a version that does not describe its heap"};
+  }
+  errno = 0;
+  const auto layout =
+      ProcessMemory(static_cast<pid_t>(target.pid)).value<abi::HeapLayout>(target.heap_layout);
+  if (!layout && errno == EPERM) {
+    return Failure{ErrorCode::kUnreadable,
+                   "ptrace is refused (Operation not permitted); try as root or as its owner, and "
+                   "see /proc/sys/kernel/yama/ptrace_scope"};
+  }
+  if (!layout) {
+    return Failure{ErrorCode::kUnreadable,
+                   "its memory cannot be read (" + std::generic_category().message(errno) + ")"};
+  }
+  if (layout->magic != abi::kHeapLayoutMagic || layout->version != abi::kHeapLayoutVersion ||
+      layout->bytes != sizeof(abi::HeapLayout)) {
+    return Failure{ErrorCode::kVersionMismatch,
+                   "its heap is described in another version than this slabscope reads"};
+  }
+  return *layout;
+}
+
+// A thread may be held up in the kernel for a moment, by a vfork child for example.
+Result<StoppedThreads> stop_patiently(pid_t pid, ExitStatus exit_status) {
+  for (int tries = 1;; ++tries) {
+    Result<StoppedThreads> stopped = StoppedThreads::stop(pid, exit_status);
+    if (stopped || stopped.failure().code != ErrorCode::kSystem || tries == kStopTries) {
+      return stopped;
+    }
+    std::this_thread::sleep_for(kBetweenTries * tries);
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ProcessSnapshot>> ProcessSnapshot::take(const TargetInfo& target,
+                                                               ExitStatus exit_status) {
+  if (!is_mapped_by_its_pid(target)) {
+    return Failure{ErrorCode::kUnreadable,
+                   "/proc/" + std::to_string(target.pid) +
+                       " is not this process or cannot be read: it belongs to another user, or to "
+                       "another pid namespace"};
+  }
+  const auto pid = static_cast<pid_t>(target.pid);
+  const Result<abi::HeapLayout> layout = read_layout(target);
+  if (!layout) {
+    return layout.failure();
+  }
+  Result<StoppedThreads> stopped = stop_patiently(pid, exit_status);
+  if (!stopped) {
+    return stopped.failure();
+  }
+  std::unique_ptr<ProcessSnapshot> snapshot(new ProcessSnapshot(pid, exit_status, *layout));
+  snapshot->threads_ = stopped->threads();
+  snapshot->taken_ns_ = monotonic_ns();
+  snapshot->stopped_.emplace(std::move(*stopped));
+  snapshot->copy();
+  if (snapshot->copy_ != 0) {
+    snapshot->stopped_->detach();
+    snapshot->pause_ = Clock::now() - snapshot->stopped_->since();
+    snapshot->stopped_.reset();
+    snapshot->memory_ = ProcessMemory(snapshot->copy_);
+  }
+  snapshot->mappings_ = read_mappings(snapshot->copy_ != 0 ? snapshot->copy_ : pid);
+  return snapshot;
+}
+
+void ProcessSnapshot::copy() {
+  const ThreadContext* thread = thread_for_calls(*stopped_, in_place_reason_);
+  if (thread == nullptr) {
+    return;
+  }
+  const InjectedCall fork = {.number = SYS_clone};
+  const Result<InjectedResult> result = inject_call(*stopped_, *thread, layout_, fork);
+  if (!result) {
+    in_place_reason_ = result.failure().message;
+    return;
+  }
+  if (result->value < 0 || result->new_child == 0) {
+    in_place_reason_ =
+        "it cannot fork: " + std::generic_category().message(static_cast<int>(-result->value));
+    return;
+  }
+  // The event named it; it stops before its first instruction.
+  if (wait_thread(result->new_child, Clock::now() + std::chrono::seconds(5), false).kind ==
+      ThreadEvent::Kind::kGone) {
+    in_place_reason_ = "its copy was killed";
+    return;
+  }
+  copy_ = result->new_child;
+  ptrace(PTRACE_SETOPTIONS, copy_, nullptr, PTRACE_O_EXITKILL);
+}
+
+std::chrono::nanoseconds ProcessSnapshot::pause() const {
+  return stopped_ ? Clock::now() - stopped_->since() : pause_;
+}
+
+void ProcessSnapshot::release() {
+  if (stopped_) {
+    stopped_->detach();
+    pause_ = Clock::now() - stopped_->since();
+    stopped_.reset();
+  }
+  if (copy_ != 0) {
+    kill(copy_, SIGKILL);
+    wait_thread(copy_, Clock::now() + std::chrono::seconds(5), false);
+    reap();
+    copy_ = 0;
+  }
+}
+
+// The copy is a zombie that only the process itself can take away. If the process has ended, init
+// has done so.
+void ProcessSnapshot::reap() {
+  for (int tries = 0; tries < kReapTries; ++tries) {
+    const Result<StoppedThreads> stopped = StoppedThreads::stop_one(pid_, exit_status_);
+    if (!stopped) {
+      return;
+    }
+    std::string why;
+    const ThreadContext* thread = thread_for_calls(*stopped, why);
+    if (thread != nullptr) {
+      const InjectedCall wait = {
+          .number = SYS_wait4,
+          .arguments = {static_cast<uint64_t>(copy_), 0, uint64_t{__WALL | WNOHANG}, 0, 0}};
+      const Result<InjectedResult> result = inject_call(*stopped, *thread, layout_, wait);
+      if (result && (result->value == copy_ || result->value == -ECHILD)) {
+        return;
+      }
+    }
+    std::this_thread::sleep_for(kBetweenTries);
+  }
+}
+
+}  // namespace slabscope
