@@ -23,9 +23,9 @@ Result<HeapImage> HeapImage::read(const MemorySource& memory, const abi::HeapLay
 
 uint32_t HeapImage::run_of(uint64_t slot) const {
   // Slots are numbered as runs are found.
-  const auto after = std::upper_bound(
-      runs_.begin(), runs_.end(), slot,
-      [](uint64_t wanted, const HeapRun& run) { return wanted < run.first_slot; });
+  const auto after =
+      std::upper_bound(runs_.begin(), runs_.end(), slot,
+                       [](uint64_t wanted, const HeapRun& run) { return wanted < run.first_slot; });
   return static_cast<uint32_t>(std::distance(runs_.begin(), after) - 1);
 }
 

@@ -61,8 +61,8 @@ class HeapImage {
   // The live object whose slot holds `address`.
   std::optional<Place> find(uint64_t address) const {
     const uint64_t offset = address - window_begin_;
-    const uint32_t run = offset < window_bytes_ ? run_at(offset >> chunk_shift_)
-                                                : find_outside(address);
+    const uint32_t run =
+        offset < window_bytes_ ? run_at(offset >> chunk_shift_) : find_outside(address);
     if (run == kNoRun) {
       return std::nullopt;
     }

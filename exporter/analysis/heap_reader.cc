@@ -34,15 +34,15 @@ bool HeapReader::sane_layout() const {
          fits(l.slab_cache, 8, l.slab_bytes) && fits(l.slab_base, 8, l.slab_bytes) &&
          fits(l.slab_first_chunk, 4, l.slab_bytes) && l.cache_bytes <= kMostRecordBytes &&
          fits(l.cache_id, 4, l.cache_bytes) && fits(l.cache_object_size, 4, l.cache_bytes) &&
-         fits(l.cache_slab_chunks, 4, l.cache_bytes) &&
-         fits(l.cache_capacity, 4, l.cache_bytes) && fits(l.cache_tracked, 1, l.cache_bytes) &&
-         l.slot_bytes > 0 && l.slot_bytes <= 1U << 24 && l.slots_per_block > 0 &&
-         l.max_blocks <= 1U << 20 && l.slots_per_block <= 1U << 16 && l.bin_bytes >= 8 &&
-         l.id_limit <= l.slot_bytes / l.bin_bytes && fits(l.slot_slow, 8, l.slot_bytes) &&
-         l.slow_limit <= 1U << 16 && l.slow_bytes <= kMostRecordBytes &&
-         fits(l.slow_reserve, 8, l.slow_bytes) && fits(l.slow_tracked_reserve, 8, l.slow_bytes) &&
-         l.huge_entry_bytes > 0 && l.huge_entry_bytes <= kMostRecordBytes &&
-         fits(l.huge_address, 8, l.huge_entry_bytes) && fits(l.huge_size, 8, l.huge_entry_bytes);
+         fits(l.cache_slab_chunks, 4, l.cache_bytes) && fits(l.cache_capacity, 4, l.cache_bytes) &&
+         fits(l.cache_tracked, 1, l.cache_bytes) && l.slot_bytes > 0 && l.slot_bytes <= 1U << 24 &&
+         l.slots_per_block > 0 && l.max_blocks <= 1U << 20 && l.slots_per_block <= 1U << 16 &&
+         l.bin_bytes >= 8 && l.id_limit <= l.slot_bytes / l.bin_bytes &&
+         fits(l.slot_slow, 8, l.slot_bytes) && l.slow_limit <= 1U << 16 &&
+         l.slow_bytes <= kMostRecordBytes && fits(l.slow_reserve, 8, l.slow_bytes) &&
+         fits(l.slow_tracked_reserve, 8, l.slow_bytes) && l.huge_entry_bytes > 0 &&
+         l.huge_entry_bytes <= kMostRecordBytes && fits(l.huge_address, 8, l.huge_entry_bytes) &&
+         fits(l.huge_size, 8, l.huge_entry_bytes);
 }
 
 bool HeapReader::is_mapped(uint64_t begin, uint64_t bytes) const {
@@ -119,8 +119,8 @@ std::optional<uint32_t> HeapReader::add_run(HeapRun run) {
   const uint64_t offset = run.begin - image_.window_begin_;
   if (offset < image_.window_bytes_) {
     const uint64_t first = offset >> layout_.chunk_shift;
-    const uint64_t end = (offset + run.bytes + (uint64_t{1} << layout_.chunk_shift) - 1) >>
-                         layout_.chunk_shift;
+    const uint64_t end =
+        (offset + run.bytes + (uint64_t{1} << layout_.chunk_shift) - 1) >> layout_.chunk_shift;
     for (uint64_t chunk = first; chunk < end; ++chunk) {
       const uint64_t segment = chunk / layout_.chunks_per_segment;
       if (image_.segments_.size() <= segment) {
@@ -177,8 +177,8 @@ const HeapReader::CacheShape& HeapReader::cache_at(uint64_t address) {
     shape.tracked = field<uint8_t>(record, layout_.cache_tracked) != 0;
     shape.valid = shape.object_size >= sizeof(uint64_t) && shape.slab_chunks > 0 &&
                   shape.capacity > 0 && shape.slab_chunks <= 1U << 16 &&
-                  uint64_t{shape.capacity} * shape.object_size <=
-                      uint64_t{shape.slab_chunks} << layout_.chunk_shift;
+                  uint64_t{shape.capacity} * shape.object_size <= uint64_t{shape.slab_chunks}
+                                                                      << layout_.chunk_shift;
   }
   return caches_.emplace(address, shape).first->second;
 }
@@ -341,8 +341,7 @@ void HeapReader::read_slot(uint64_t slot) {
 void HeapReader::free_list(uint64_t object) {
   while (object != 0) {
     const std::optional<HeapImage::Place> place = image_.find(object);
-    if (!place ||
-        image_.address_of(image_.runs_[place->run], place->slot) != object) {
+    if (!place || image_.address_of(image_.runs_[place->run], place->slot) != object) {
       ++image_.damaged_;
       return;
     }

@@ -40,8 +40,8 @@ std::unordered_set<uint32_t> stacks_of_loader(const Snapshot& snapshot) {
   std::unordered_set<uint32_t> found;
   for (const Stack& stack : snapshot.stacks) {
     for (const uint64_t frame : stack.frames) {
-      const auto module = std::find_if(
-          snapshot.modules.begin(), snapshot.modules.end(), [&](const Module& m) {
+      const auto module =
+          std::find_if(snapshot.modules.begin(), snapshot.modules.end(), [&](const Module& m) {
             return frame >= m.start && frame < m.end && m.valid_for(stack.generation);
           });
       if (module == snapshot.modules.end()) {
@@ -64,8 +64,8 @@ size_t memory_budget() {
   constexpr size_t kLeast = size_t{64} << 20;
   const long pages = sysconf(_SC_AVPHYS_PAGES);
   const long page = sysconf(_SC_PAGESIZE);
-  const size_t free = pages > 0 && page > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(page)
-                                            : 0;
+  const size_t free =
+      pages > 0 && page > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(page) : 0;
   return std::max(kLeast, free / 2);
 }
 

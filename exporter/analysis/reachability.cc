@@ -24,8 +24,8 @@ std::optional<uint64_t> Reachability::target(uint64_t word) const {
     return place->slot;
   }
   // An array of no elements: nothing but its count, and the program holds what lies behind.
-  const bool array_of_none = size == kWord && word - begin == kWord &&
-                             memory_.value<uint64_t>(begin).value_or(1) == 0;
+  const bool array_of_none =
+      size == kWord && word - begin == kWord && memory_.value<uint64_t>(begin).value_or(1) == 0;
   return array_of_none ? std::optional(place->slot) : std::nullopt;
 }
 

@@ -32,8 +32,7 @@ class Reachability {
   // Requested sizes by slot, where they are known: 0 is "unknown", n is n - 1 bytes.
   using Sizes = std::vector<uint64_t>;
 
-  Reachability(const MemorySource& memory, HeapImage& heap, const Sizes& sizes,
-               size_t budget_bytes)
+  Reachability(const MemorySource& memory, HeapImage& heap, const Sizes& sizes, size_t budget_bytes)
       : memory_(memory), heap_(heap), sizes_(sizes), budget_(budget_bytes) {}
 
   // Objects that count as roots: what the shim or the loader allocated for itself.

@@ -57,9 +57,7 @@ class RootFinder {
   bool is_data(const Mapping& mapping) const {
     return mapping.readable && mapping.writable && !mapping.shared;
   }
-  bool continues(size_t i) const {
-    return i > 0 && mappings_[i - 1].end == mappings_[i].begin;
-  }
+  bool continues(size_t i) const { return i > 0 && mappings_[i - 1].end == mappings_[i].begin; }
   bool is_bss(size_t i) const;
   bool is_relro(size_t i) const;
   std::optional<uint64_t> ended_thread(size_t i) const;

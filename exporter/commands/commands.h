@@ -51,6 +51,7 @@ void add_ps(CLI::App& app, CommandContext& context);
 void add_caches(CLI::App& app, CommandContext& context);
 void add_serve(CLI::App& app, CommandContext& context);
 void add_report(CLI::App& app, CommandContext& context);
+void add_leaks(CLI::App& app, CommandContext& context);
 void add_options(CLI::App& app, CommandContext& context);
 
 }  // namespace slabscope

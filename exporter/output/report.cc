@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <tuple>
@@ -50,7 +51,16 @@ uint64_t rounded(double value) {
 }
 
 using StacksByHandle = std::unordered_map<uint32_t, const Stack*>;  // those with frames
-using Groups = std::map<uint32_t, Group>;  // by stack handle; 0: no stack was kept
+
+// What makes an entry of its own, before stacks that look the same are merged.
+struct GroupKey {
+  std::optional<LeakClass> leak_class;  // nothing: not checked
+  uint32_t stack = 0;                   // 0: no stack was kept
+  uint32_t cache = 0;                   // of objects without a stack, if checked
+
+  auto operator<=>(const GroupKey&) const = default;
+};
+using Groups = std::map<GroupKey, Group>;
 
 StacksByHandle stacks_by_handle(const Snapshot& snapshot) {
   StacksByHandle stacks;
@@ -67,7 +77,7 @@ Groups group_objects(const Snapshot& snapshot) {
   Groups groups;
   for (const LiveObject& object : snapshot.objects) {
     const double weight = object_weight(object.size, object.interval);
-    Group& group = groups[object.stack];
+    Group& group = groups[{{}, object.stack, 0}];
     group.objects += weight;
     group.bytes += weight * static_cast<double>(object.size);
     group.estimated = group.estimated || object.interval > 1;
@@ -86,7 +96,7 @@ Groups group_stacks(const Snapshot& snapshot) {
     if (stack.live_objects == 0) {
       continue;
     }
-    Group& group = groups[stack.handle];
+    Group& group = groups[{{}, stack.handle, 0}];
     group.estimated = snapshot.target.track_mode != abi::TrackMode::kAll;
     group.samples = stack.live_objects;
     group.objects =
@@ -95,6 +105,40 @@ Groups group_stacks(const Snapshot& snapshot) {
         static_cast<double>(group.estimated ? stack.estimated_live_bytes : stack.live_bytes);
   }
   return groups;
+}
+
+// From a check, which knows every object.
+Groups group_checked(const LeakCheck& check) {
+  Groups groups;
+  for (const LeakGroup& found : check.groups) {
+    Group group;
+    group.objects = static_cast<double>(found.objects);
+    group.bytes = static_cast<double>(found.bytes);
+    group.samples = found.stack != 0 ? found.objects : 0;
+    group.smallest = found.smallest;
+    group.largest = found.largest;
+    group.caches[found.cache] = group.objects;
+    groups[{found.leak_class, found.stack, found.stack == 0 ? found.cache : 0}].add(group);
+  }
+  return groups;
+}
+
+void add_checked_totals(const LeakCheck& check, LeakReport& report) {
+  CheckedTotals& totals = report.checked.emplace();
+  for (const LeakGroup& group : check.groups) {
+    const bool reachable = group.leak_class == LeakClass::kReachable;
+    ObjectTotals& sum = reachable                                  ? totals.reachable
+                        : group.leak_class == LeakClass::kIndirect ? totals.indirect
+                                                                   : totals.definite;
+    sum.objects = Cache::saturating_sum(sum.objects, group.objects);
+    sum.bytes = Cache::saturating_sum(sum.bytes, group.bytes);
+    totals.lost_without_stack += !reachable && group.stack == 0 ? group.objects : 0;
+  }
+  totals.pause = check.pause;
+  totals.in_place_reason = check.in_place_reason;
+  totals.damaged = check.damaged;
+  report.reachability = "checked";
+  report.estimated = false;
 }
 
 std::string reachability_of(TargetState state) {
@@ -173,7 +217,15 @@ LeakEntry entry_of(const Group& group, const StackFrames::Ids& ids, const StackF
   return entry;
 }
 
+// Definite before indirect before reachable; "unknown" stands alone.
+int class_order(const LeakEntry& entry) {
+  return entry.leak_class == "definite" ? 0 : entry.leak_class == "indirect" ? 1 : 2;
+}
+
 bool precedes(const LeakEntry& a, const LeakEntry& b) {
+  if (class_order(a) != class_order(b)) {
+    return class_order(a) < class_order(b);
+  }
   if (std::tie(a.bytes, a.objects) != std::tie(b.bytes, b.objects)) {
     return std::tie(a.bytes, a.objects) > std::tie(b.bytes, b.objects);
   }
@@ -189,11 +241,14 @@ bool precedes(const LeakEntry& a, const LeakEntry& b) {
 void add_entries(const Snapshot& snapshot, const Groups& groups, const StacksByHandle& stacks,
                  Symbolizer& symbolizer, const ReportOptions& options, LeakReport& report) {
   StackFrames frames(symbolizer);
-  std::map<StackFrames::Ids, Group> merged;
+  std::map<std::pair<GroupKey, StackFrames::Ids>, Group> merged;
   size_t done = 0;
-  for (const auto& [handle, group] : groups) {
-    const auto stack = stacks.find(handle);
-    merged[stack != stacks.end() ? frames.ids_of(*stack->second) : StackFrames::Ids()].add(group);
+  for (const auto& [key, group] : groups) {
+    const auto stack = stacks.find(key.stack);
+    const bool known = stack != stacks.end();
+    merged[{{key.leak_class, 0, known ? 0 : key.cache},
+            known ? frames.ids_of(*stack->second) : StackFrames::Ids()}]
+        .add(group);
     if (options.progress && ++done % kProgressStep == 0) {
       options.progress(done, groups.size());
     }
@@ -202,7 +257,8 @@ void add_entries(const Snapshot& snapshot, const Groups& groups, const StacksByH
   for (const Cache& cache : snapshot.caches) {
     names.emplace(cache.id, printable_utf8(cache.name));
   }
-  for (const auto& [ids, group] : merged) {
+  for (const auto& [key, group] : merged) {
+    const StackFrames::Ids& ids = key.second;
     const ObjectTotals sums = {rounded(group.objects), rounded(group.bytes)};
     if (!ids.empty()) {
       report.explained.objects = Cache::saturating_sum(report.explained.objects, sums.objects);
@@ -216,6 +272,9 @@ void add_entries(const Snapshot& snapshot, const Groups& groups, const StacksByH
       report.below_min.bytes = Cache::saturating_sum(report.below_min.bytes, sums.bytes);
     } else {
       report.leaks.push_back(entry_of(group, ids, frames, names));
+      if (key.first.leak_class) {
+        report.leaks.back().leak_class = to_string(*key.first.leak_class);
+      }
     }
   }
   std::sort(report.leaks.begin(), report.leaks.end(), precedes);
@@ -245,7 +304,7 @@ void find_modules_without_lines(LeakReport& report) {
 }  // namespace
 
 LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
-                        const ReportOptions& options) {
+                        const ReportOptions& options, const LeakCheck* check) {
   LeakReport report;
   report.target = snapshot.target;
   report.reachability = reachability_of(snapshot.target.state);
@@ -256,7 +315,14 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
   add_caches(snapshot, report);
   const StacksByHandle stacks = stacks_by_handle(snapshot);
   explain_caches(snapshot, stacks, report);
-  const Groups groups = snapshot.objects.empty() ? group_stacks(snapshot) : group_objects(snapshot);
+  if (check != nullptr && check->refused.empty()) {
+    add_checked_totals(*check, report);
+  } else if (check != nullptr) {
+    report.reachability = "not checked: " + check->refused;
+  }
+  const Groups groups = report.checked             ? group_checked(*check)
+                        : snapshot.objects.empty() ? group_stacks(snapshot)
+                                                   : group_objects(snapshot);
   symbolizer.begin_process(snapshot.modules, process_context(snapshot.target));
   add_entries(snapshot, groups, stacks, symbolizer, options, report);
   find_modules_without_lines(report);
@@ -270,6 +336,10 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
 }
 
 bool has_leaks(const LeakReport& report) {
+  if (report.checked) {
+    return std::any_of(report.leaks.begin(), report.leaks.end(),
+                       [](const LeakEntry& entry) { return entry.leak_class != "reachable"; });
+  }
   return report.unchecked.objects != 0 && (!report.leaks.empty() || report.entries_below_min == 0);
 }
 

@@ -18,12 +18,14 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "exporter/analysis/leak_check.h"
 #include "exporter/analysis/symbolize.h"
 #include "exporter/base/child.h"
 #include "exporter/source/snapshot.h"
@@ -35,6 +37,7 @@ struct ReportOptions {
   size_t top = 20;          // entries report_text() prints; 0: all
   bool color = false;       // ANSI colours, for a terminal
   bool all_caches = false;  // report_text(): also the caches with nothing left
+  bool reachable = false;   // report_text(): after a check, also what is not lost
   size_t width = 100;       // of the terminal; names are shortened to it, paths never
   std::string source_root;  // directory that report_text() leaves out of paths below it
   std::string target_hint;  // what to type as TARGET in the hints: a pid or a file
@@ -57,7 +60,7 @@ struct CacheRemainder {
 };
 
 struct LeakEntry {
-  std::string leak_class = "unknown";  // until reachability is checked
+  std::string leak_class = "unknown";  // unless reachability is checked
   uint64_t objects = 0;
   uint64_t bytes = 0;  // as requested
   bool estimated = false;
@@ -68,16 +71,29 @@ struct LeakEntry {
   std::vector<SymbolFrame> stack;   // innermost first; inline frames are frames of their own
 };
 
+// What a search of the process's memory for pointers found.
+struct CheckedTotals {
+  ObjectTotals definite;
+  ObjectTotals indirect;
+  ObjectTotals reachable;
+  uint64_t lost_without_stack = 0;  // objects
+  std::chrono::nanoseconds pause{};
+  std::string
+      in_place_reason;  // why the process stood still for all of the search; empty: it did not
+  uint64_t damaged = 0;
+};
+
 struct LeakReport {
   TargetInfo target;
-  std::optional<ChildEnd> end;         // what its parent saw, when that is us
-  std::string reachability;            // "checked" or "not checked: REASON"
-  ObjectTotals unchecked;              // the sum over `caches`, exact
-  ObjectTotals explained;              // what known stacks asked for, those below min_bytes too
-  bool estimated = false;              // some entry is
-  std::vector<CacheRemainder> caches;  // ever used; most remaining bytes first
-  std::vector<LeakEntry> leaks;        // most bytes first
-  ObjectTotals below_min;              // what min_bytes hid
+  std::optional<ChildEnd> end;           // what its parent saw, when that is us
+  std::string reachability;              // "checked" or "not checked: REASON"
+  std::optional<CheckedTotals> checked;  // if it is
+  ObjectTotals unchecked;                // the sum over `caches`, exact
+  ObjectTotals explained;                // what known stacks asked for, those below min_bytes too
+  bool estimated = false;                // some entry is
+  std::vector<CacheRemainder> caches;    // ever used; most remaining bytes first
+  std::vector<LeakEntry> leaks;          // most bytes first
+  ObjectTotals below_min;                // what min_bytes hid
   uint64_t entries_below_min = 0;
   uint64_t samples = 0;
   uint64_t dropped_objects = 0;
@@ -87,11 +103,13 @@ struct LeakReport {
 };
 
 // Groups what remains. The only function here that opens files: through `symbolizer`, which it
-// gives the snapshot's modules.
+// gives the snapshot's modules. With a check the entries are its groups, exact in every mode.
 [[nodiscard]] LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
-                                      const ReportOptions& options);
+                                      const ReportOptions& options,
+                                      const LeakCheck* check = nullptr);
 
-// What --fail-on-leak asks: something is left, and not only stacks that min_bytes left out.
+// What --fail-on-leak asks: something is lost (or left, if nobody looked), and not only stacks that
+// min_bytes left out.
 [[nodiscard]] bool has_leaks(const LeakReport& report);
 
 [[nodiscard]] std::string report_text(const LeakReport& report, const ReportOptions& options);

@@ -56,6 +56,18 @@ Json leak_json(const LeakEntry& entry) {
           {"stack", std::move(stack)}};
 }
 
+// How the search for pointers went; null if there was none.
+Json check_json(const LeakReport& report) {
+  if (!report.checked) {
+    return {};
+  }
+  const CheckedTotals& checked = *report.checked;
+  return {
+      {"pause_seconds", static_cast<double>(checked.pause.count()) / 1e9},
+      {"in_place_reason", checked.in_place_reason.empty() ? Json() : Json(checked.in_place_reason)},
+      {"damaged_records", checked.damaged}};
+}
+
 // Appends the entries to an object's text, a line each: a large program has tens of thousands of
 // stacks, and a tree of all their frames would take gigabytes.
 std::string with_leaks(std::string text, const std::vector<LeakEntry>& leaks) {
@@ -79,14 +91,15 @@ std::string report_json(const LeakReport& report) {
   for (const CacheRemainder& cache : report.caches) {
     caches.push_back(remainder_json(cache));
   }
-  const ObjectTotals none;
+  const CheckedTotals checked = report.checked.value_or(CheckedTotals());
   const Json root = {{"schema", 1},
                      {"target", ended_target_json(report)},
                      {"reachability", report.reachability},
+                     {"check", check_json(report)},
                      {"totals",
-                      {{"definite", totals_json(none)},
-                       {"indirect", totals_json(none)},
-                       {"reachable", totals_json(none)},
+                      {{"definite", totals_json(checked.definite)},
+                       {"indirect", totals_json(checked.indirect)},
+                       {"reachable", totals_json(checked.reachable)},
                        {"unchecked", totals_json(report.unchecked)},
                        {"by_stack", totals_json(report.explained)}}},
                      {"estimated", report.estimated},

@@ -41,6 +41,8 @@ class TextReport {
   }
 
   void write_headline();
+  void write_checked_headline(const std::string& who);
+  void write_checked_meaning();
   void write_process();
   void write_meaning();
   void write_entries();
@@ -89,14 +91,33 @@ std::string TextReport::write() {
   write_process();
   write_meaning();
   write_entries();
-  write_caches();
+  if (!report_.checked || options_.all_caches) {
+    write_caches();
+  }
   write_hints();
   return std::move(text_);
+}
+
+void TextReport::write_checked_headline(const std::string& who) {
+  const ObjectTotals& definite = report_.checked->definite;
+  const ObjectTotals& indirect = report_.checked->indirect;
+  if (definite.objects == 0 && indirect.objects == 0) {
+    line("{}", painted("1;32", who + ": nothing is lost"));
+    return;
+  }
+  line("{}", painted("1;31",
+                     fmt::format("{}: {} definitely lost, {}; {} indirectly, {}", who,
+                                 counted(definite.objects, "object"), bytes_text(definite.bytes),
+                                 counted(indirect.objects, "object"), bytes_text(indirect.bytes))));
 }
 
 void TextReport::write_headline() {
   const TargetInfo& target = report_.target;
   const std::string who = fmt::format("{} (pid {})", printable_utf8(target.comm), target.pid);
+  if (report_.checked) {
+    write_checked_headline(who);
+    return;
+  }
   if (report_.unchecked.objects == 0) {
     line("{}", painted("1;32", who + ": nothing is still allocated"));
     return;
@@ -162,14 +183,31 @@ void TextReport::write_process() {
   line("  tracking  {}", tracking_text(target));
 }
 
+void TextReport::write_checked_meaning() {
+  const CheckedTotals& checked = *report_.checked;
+  text_ += '\n';
+  line("{} still reachable, {}.", counted(checked.reachable.objects, "object"),
+       bytes_text(checked.reachable.bytes));
+  line("The process stood still for {:.1f} ms{}.",
+       std::chrono::duration<double, std::milli>(checked.pause).count(),
+       checked.in_place_reason.empty()
+           ? ""
+           : ", for as long as its memory was read: " + printable_utf8(checked.in_place_reason));
+  if (checked.damaged != 0) {
+    line("{} of its heap contradicted themselves and were left out.",
+         counted(checked.damaged, "record"));
+  }
+}
+
 void TextReport::write_meaning() {
+  if (report_.checked) {
+    write_checked_meaning();
+    return;
+  }
   if (report_.unchecked.objects == 0) {
     return;
   }
   text_ += '\n';
-  if (report_.reachability == "checked") {
-    return;
-  }
   const bool running = report_.target.state == TargetState::kRunning;
   line("These objects {}. Not every one is a leak: the program may still {} them.",
        running ? "are allocated now" : "were still allocated at the end",
@@ -178,23 +216,27 @@ void TextReport::write_meaning() {
 }
 
 void TextReport::write_entries() {
-  const size_t shown =
-      options_.top == 0 ? report_.leaks.size() : std::min(options_.top, report_.leaks.size());
+  size_t listed = report_.leaks.size();
+  while (report_.checked && !options_.reachable && listed > 0 &&
+         report_.leaks[listed - 1].leak_class == "reachable") {
+    --listed;
+  }
+  const size_t shown = options_.top == 0 ? listed : std::min(options_.top, listed);
   for (size_t i = 0; i < shown; ++i) {
     text_ += '\n';
     write_entry(report_.leaks[i]);
   }
-  if (shown < report_.leaks.size()) {
+  if (shown < listed) {
     ObjectTotals rest;
-    for (size_t i = shown; i < report_.leaks.size(); ++i) {
+    for (size_t i = shown; i < listed; ++i) {
       rest.objects = Cache::saturating_sum(rest.objects, report_.leaks[i].objects);
       rest.bytes = Cache::saturating_sum(rest.bytes, report_.leaks[i].bytes);
     }
-    const size_t hidden = report_.leaks.size() - shown;
+    const size_t hidden = listed - shown;
     text_ += '\n';
-    line("... and {} more {} ({}, {}). To see them: slabscope report {} --top 0", hidden,
+    line("... and {} more {} ({}, {}). To see them: slabscope {} {} --top 0", hidden,
          hidden == 1 ? "stack" : "stacks", counted(rest.objects, "object"), bytes_text(rest.bytes),
-         target_hint());
+         report_.checked ? "leaks" : "report", target_hint());
   }
   if (report_.entries_below_min != 0) {
     text_ += '\n';
@@ -224,7 +266,10 @@ void TextReport::write_entry(const LeakEntry& entry) {
   if (!details.empty()) {
     head += fmt::format(" ({})", fmt::join(details, ", "));
   }
-  head += " still allocated";
+  head += entry.leak_class == "definite"    ? " definitely lost"
+          : entry.leak_class == "indirect"  ? " indirectly lost"
+          : entry.leak_class == "reachable" ? " still reachable"
+                                            : " still allocated";
   if (!entry.caches.empty()) {
     constexpr size_t kShown = 3;
     std::string names = entry.caches.front();
@@ -306,7 +351,16 @@ void TextReport::write_explained() {
 
 void TextReport::write_hints() {
   std::vector<std::string> hints;
-  if (report_.unchecked.objects != 0 && report_.target.track_mode != abi::TrackMode::kAll) {
+  if (report_.checked) {
+    if (report_.checked->lost_without_stack != 0) {
+      hints.push_back(fmt::format(
+          "{} lost without a stack on record: start the program with SLABSCOPE_TRACK=all to see "
+          "who allocates them.",
+          report_.checked->lost_without_stack == 1
+              ? "1 object is"
+              : fmt::format("{} objects are", report_.checked->lost_without_stack)));
+    }
+  } else if (report_.unchecked.objects != 0 && report_.target.track_mode != abi::TrackMode::kAll) {
     hints.push_back(
         report_.target.track_mode == abi::TrackMode::kOff
             ? "To see who allocated these objects, set SLABSCOPE_TRACK=all or use: "

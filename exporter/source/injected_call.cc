@@ -2,7 +2,6 @@
 
 #include "exporter/source/injected_call.h"
 
-#include <linux/ptrace.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -68,7 +67,7 @@ user_regs_struct restarted(user_regs_struct registers) {
 
 StubFrame frame_of(const user_regs_struct& stopped, uint64_t mask) {
   const user_regs_struct r = restarted(stopped);
-  return {mask, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.r8,
+  return {mask, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp,    r.r8,
           r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.eflags, r.rip};
 }
 

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+
+#include <CLI/App.hpp>
+#include <unistd.h>
+
+#include <memory>
+#include <ostream>
+
+#include "exporter/analysis/leak_check.h"
+#include "exporter/commands/commands.h"
+#include "exporter/output/report.h"
+#include "exporter/output/report_options.h"
+#include "exporter/source/attach.h"
+#include "exporter/source/process_snapshot.h"
+#include "exporter/source/targets.h"
+
+namespace slabscope {
+namespace {
+
+constexpr const char* kHelp = R"(
+Searches the memory of a living process for pointers, and tells which of its objects are lost:
+
+  definite    nothing in the program leads to the object any more
+  indirect    only objects that are lost themselves lead to it
+  reachable   the program can still get at it: not a leak (listed with --reachable)
+
+The process is stopped for the time of a fork, some milliseconds, and goes on while its copy is
+searched; it sees no signal and no child. Where it cannot be copied (a seccomp filter, no memory) it
+stands still for the whole search. Both times are said. Where ptrace is refused, what is allocated is
+listed by stack, and why nothing was searched.
+
+Stacks are known for sampled objects; start the program with SLABSCOPE_TRACK=all for all of them.
+
+Examples:
+  slabscope leaks server                        what the newest "server" has lost so far
+  slabscope leaks 4711 --json | jq .totals
+  slabscope leaks 4711 --fail-on-leak --min-bytes 4096
+
+Exit codes: 0; 1 with --fail-on-leak if something is lost; 3 target missing or not alive; 2 usage.
+)";
+
+struct Options {
+  std::string target;
+  std::string format = "text";
+  size_t top = ReportOptions().top;
+  uint64_t min_bytes = 0;
+  std::string roots = "all";
+  std::vector<std::string> debug_dirs;
+  bool json = false;
+  bool fail_on_leak = false;
+  bool no_symbols = false;
+  bool reachable = false;
+};
+
+struct Checked {
+  Snapshot snapshot;
+  LeakCheck check;
+};
+
+// The records are read after the memory, so that what was allocated before is known.
+Result<Checked> check_target(const TargetInfo& target, RootSet roots) {
+  Result<std::unique_ptr<ProcessSnapshot>> memory =
+      ProcessSnapshot::take(target, ExitStatus::kOfOthers);
+  Result<Snapshot> snapshot = attach(target.path, Include::kEverything);
+  if (!snapshot) {
+    return snapshot.failure();
+  }
+  snapshot->target.state = target.state;
+  Checked result{std::move(*snapshot), {}};
+  if (!memory) {
+    result.check.refused = memory.failure().message;
+    return result;
+  }
+  Result<LeakCheck> check = check_leaks(**memory, result.snapshot, roots);
+  (*memory)->release();
+  if (check) {
+    result.check = std::move(*check);
+    result.check.pause = (*memory)->pause();
+  } else {
+    result.check.refused = check.failure().message;
+  }
+  return result;
+}
+
+void show_leaks(const Options& options, CommandContext& context) {
+  const Result<TargetInfo> target = resolve_target(options.target);
+  if (!target) {
+    fail(context, target.failure());
+    return;
+  }
+  if (target->state != TargetState::kRunning) {
+    fail(context, kExitTarget,
+         "process " + std::to_string(target->pid) +
+             " has ended, and its memory is gone; what it left is told by: slabscope report " +
+             options.target);
+    return;
+  }
+  const Result<Checked> checked =
+      check_target(*target, options.roots == "all" ? RootSet::kAll : RootSet::kModules);
+  if (!checked) {
+    fail(context, checked.failure());
+    return;
+  }
+  ReportOptions how = report_options_for(STDOUT_FILENO);
+  how.top = options.top;
+  how.min_bytes = options.min_bytes;
+  how.reachable = options.reachable;
+  how.target_hint = options.target;
+  SymbolizerOptions symbolizer_options;
+  symbolizer_options.open_files = !options.no_symbols;
+  symbolizer_options.debug_dirs = options.debug_dirs;
+  Symbolizer symbolizer(symbolizer_options);
+  const LeakReport report = build_report(checked->snapshot, symbolizer, how, &checked->check);
+  end_progress();
+  context.out << (options.json || options.format == "json" ? report_json(report)
+                                                           : report_text(report, how));
+  if (options.fail_on_leak && report.checked && has_leaks(report)) {
+    context.exit_code = kExitFound;
+  }
+}
+
+}  // namespace
+
+void add_leaks(CLI::App& app, CommandContext& context) {
+  auto* command = app.add_subcommand("leaks", "What a living process has lost for good");
+  command->footer(kHelp);
+  auto options = std::make_shared<Options>();
+  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name")
+      ->required();
+  command->add_option("--format", options->format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "The same as --format json");
+  command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")
+      ->check(check_number)
+      ->capture_default_str();
+  command
+      ->add_option("--min-bytes", options->min_bytes,
+                   "Leave out stacks that hold fewer bytes, and do not fail for them")
+      ->check(check_number);
+  command->add_flag("--reachable", options->reachable, "Also list what is not lost");
+  command
+      ->add_option("--roots", options->roots,
+                   "Where pointers are looked for besides stacks, registers and thread-local "
+                   "storage: `modules` is what LeakSanitizer does; `all` adds memory that the "
+                   "program mapped for itself")
+      ->check(CLI::IsMember({"all", "modules"}))
+      ->capture_default_str();
+  command->add_flag("--no-symbols", options->no_symbols,
+                    "Module and offset only; open no binaries");
+  command->add_option("--debug-dir", options->debug_dirs,
+                      "Look here for debug files (.build-id/…) before /usr/lib/debug");
+  command->add_flag("--fail-on-leak", options->fail_on_leak, "Exit with 1 if something is lost");
+  command->callback([options, &context] { show_leaks(*options, context); });
+}
+
+}  // namespace slabscope
