@@ -4,9 +4,9 @@
 
 #if defined(__x86_64__)
 
-// In its own section, so that it is one piece of code with a known end. The tool stops the thread at
-// the end of the first system call; what follows runs only if the tool is gone: wait4(child, 0,
-// __WALL, 0), because the child's exit signal is 0 and nobody else will ask for it, and
+// In its own section, so that it is one piece of code with a known end. The tool stops the thread
+// at the end of the first system call; what follows runs only if the tool is gone: wait4(child,
+// 0, __WALL, 0), because the child's exit signal is 0 and nobody else will ask for it, and
 // rt_sigprocmask(SIG_SETMASK, rsp, 0, 8).
 __asm__(
     ".pushsection .text.snapshot_stub,\"ax\",@progbits\n"

@@ -5,11 +5,13 @@
 //
 //   tool: regs saved, frame written ─► thread runs stub: syscall ─► tool: regs put back, as before
 //                                                          └ the tool is gone: the thread reaps the
-//                                                            child and restores its registers itself
+//                                                            child and restores its registers
+// itself
 //
-// The frame is below the thread's red zone: the signal mask, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15, flags, and
-// the address to go on at, 8 bytes each from rsp upwards; the 128 bytes of red zone follow. The child
-// ends itself at once unless a tracer holds it. Nothing in the process calls this.
+// The frame is below the thread's red zone: the signal mask, rax, rbx, rcx, rdx, rsi, rdi, rbp,
+// r8 to r15, flags, and the address to go on at, 8 bytes each from rsp upwards; the 128 bytes of
+// red zone follow. The child ends itself at once unless a tracer holds it. Nothing in the process
+// calls this.
 
 #pragma once
 

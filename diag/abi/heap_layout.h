@@ -11,8 +11,8 @@
 //   live object = carved from its slab, not in the slab's chain, on no thread's list
 //
 // Sizes and offsets are data, not constants of this header: a reader follows what the process says,
-// so that an allocator that was tuned otherwise is read rightly. `…_at` is the address of a variable
-// in that process; every other field is a size, an offset in bytes, or a number.
+// so that an allocator that was tuned otherwise is read rightly. `…_at` is the address of a
+// variable in that process; every other field is a size, an offset in bytes, or a number.
 //
 // Invariants
 //   1. Filled by the compiler from slab's own types (preload/heap_layout.cc): it cannot differ from
@@ -29,8 +29,8 @@ namespace slabscope::abi {
 inline constexpr uint64_t kHeapLayoutMagic = 0x5041454842414c53;  // "SLABHEAP"
 inline constexpr uint32_t kHeapLayoutVersion = 1;
 
-// Memory of the allocator's own, which leads nowhere: `*pointer_at`, and `*count_at` (of count_bytes
-// bytes) units of unit_bytes, shifted right by `shift`.
+// Memory of the allocator's own, which leads nowhere: `*pointer_at`, and `*count_at` (of
+// count_bytes bytes) units of unit_bytes, shifted right by `shift`.
 struct OwnMemory {
   uint64_t pointer_at;
   uint64_t count_at;

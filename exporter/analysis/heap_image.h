@@ -6,7 +6,8 @@
 //                                       └──► large blocks       minus what lies on threads' lists
 //                 └──► huge table ─► mappings
 //
-// A slot is a place for an object: each slab has `capacity` of them, a large block or a mapping one.
+// A slot is a place for an object: each slab has `capacity` of them, a large block or a mapping
+// one.
 //
 //   run │ begin, bytes, object_size, first_slot ─► state[first_slot + (address - begin) / size]
 //

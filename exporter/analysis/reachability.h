@@ -7,8 +7,8 @@
 //
 // As LeakSanitizer does it: every aligned word that lies in [begin, begin + size) of an object is a
 // pointer to it, where size is what was asked for if that is known; one past the end is none; a
-// pointer of an object to itself does not count; objects of a cycle are each other's, so all of them
-// are indirect. C++'s `new T[0]` is pointed to behind its count.
+// pointer of an object to itself does not count; objects of a cycle are each other's, so all of
+// them are indirect. C++'s `new T[0]` is pointed to behind its count.
 //
 // Object contents are read a run at a time and kept as long as the budget allows.
 // Called from: leak_check.cc.

@@ -2,7 +2,10 @@
 
 #include "exporter/analysis/roots.h"
 
+#include <elf.h>
+
 #include <algorithm>
+#include <cstring>
 #include <optional>
 #include <set>
 
@@ -11,6 +14,7 @@ namespace {
 
 constexpr uint64_t kRedZone = 128;
 constexpr uint64_t kWord = sizeof(uint64_t);
+constexpr uint64_t kPage = 4096;
 constexpr size_t kMostMetaBlocks = 1 << 20;
 
 uint64_t saturating_end(uint64_t begin, uint64_t bytes) {
@@ -58,8 +62,8 @@ class RootFinder {
     return mapping.readable && mapping.writable && !mapping.shared;
   }
   bool continues(size_t i) const { return i > 0 && mappings_[i - 1].end == mappings_[i].begin; }
-  bool is_bss(size_t i) const;
-  bool is_relro(size_t i) const;
+  std::vector<RootRange> data_of_module(uint64_t base) const;
+  void add_mapped(const RootRange& range);
   std::optional<uint64_t> ended_thread(size_t i) const;
 
   const MemorySource& memory_;
@@ -71,7 +75,7 @@ class RootFinder {
   std::vector<RootRange> excluded_;
   std::set<const Mapping*> of_threads_;  // stacks and thread-local storage, done already
   std::set<FileId> modules_;             // files that are mapped to be run
-  std::optional<FileId> shim_;
+  std::set<FileId> own_modules_;         // the shim, and the unwinder that it loads
 };
 
 void RootFinder::add_threads() {
@@ -134,13 +138,17 @@ void RootFinder::find_modules() {
   for (const Mapping& mapping : mappings_) {
     if (mapping.executable && mapping.file.inode != 0) {
       modules_.insert(mapping.file);
+      // It keeps copies of the registers of every thread that allocated.
+      if (mapping.path.substr(mapping.path.rfind('/') + 1).starts_with("libunwind.so")) {
+        own_modules_.insert(mapping.file);
+      }
     }
   }
   // The shim is where one of its variables lies: behind the last mapping of its file.
   const Mapping* variable = mapping_of(mappings_, layout_.window_base_at);
   for (const Mapping* at = variable; at != nullptr; at = at - 1) {
     if (at->file.inode != 0) {
-      shim_ = at->file;
+      own_modules_.insert(at->file);
     }
     if (at->file.inode != 0 || at == mappings_.data() || (at - 1)->end != at->begin) {
       break;
@@ -148,38 +156,50 @@ void RootFinder::find_modules() {
   }
 }
 
-// Anonymous memory that goes on where a module's data ends.
-bool RootFinder::is_bss(size_t i) const {
-  const Mapping& mapping = mappings_[i];
-  return mapping.file.inode == 0 && mapping.path.empty() && continues(i) &&
-         mappings_[i - 1].writable && modules_.contains(mappings_[i - 1].file);
-}
-
-// Data that the loader made read-only when it had filled it in.
-bool RootFinder::is_relro(size_t i) const {
-  const Mapping& mapping = mappings_[i];
-  return mapping.readable && !mapping.writable && !mapping.executable && !mapping.shared &&
-         i + 1 < mappings_.size() && mappings_[i + 1].begin == mapping.end &&
-         mappings_[i + 1].writable && mappings_[i + 1].file == mapping.file;
+// The writable segments of the binary that is mapped from `base` on, as the loader sees them: data,
+// what is read-only since relocation, and .bss.
+std::vector<RootRange> RootFinder::data_of_module(uint64_t base) const {
+  constexpr size_t kMostSegments = 256;
+  std::vector<RootRange> ranges;
+  const auto head = memory_.value<Elf64_Ehdr>(base);
+  if (!head || std::memcmp(head->e_ident, ELFMAG, SELFMAG) != 0 ||
+      head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_phentsize != sizeof(Elf64_Phdr)) {
+    return ranges;
+  }
+  std::vector<Elf64_Phdr> segments(std::min<size_t>(head->e_phnum, kMostSegments));
+  const size_t bytes = segments.size() * sizeof(Elf64_Phdr);
+  segments.resize(memory_.read(base + head->e_phoff, segments.data(), bytes) / sizeof(Elf64_Phdr));
+  std::optional<uint64_t> bias;
+  for (const Elf64_Phdr& segment : segments) {
+    if (segment.p_type != PT_LOAD) {
+      continue;
+    }
+    if (!bias) {
+      bias = head->e_type == ET_DYN ? base - segment.p_vaddr / kPage * kPage : 0;
+    }
+    if ((segment.p_flags & PF_W) != 0) {
+      const uint64_t begin = *bias + segment.p_vaddr;
+      ranges.push_back({begin, saturating_end(begin, segment.p_memsz)});
+    }
+  }
+  return ranges;
 }
 
 void RootFinder::add_mapping(size_t i, RootSet set) {
   const Mapping& mapping = mappings_[i];
-  const bool bss = is_bss(i);
-  const FileId& file = bss ? mappings_[i - 1].file : mapping.file;
-  if (file.inode != 0 && shim_ == file) {
-    return;
-  }
-  if (of_threads_.contains(&mapping) && !bss) {
-    return;
-  }
-  if (bss || (file.inode != 0 && modules_.contains(file) && is_data(mapping)) ||
-      (file.inode != 0 && modules_.contains(file) && is_relro(i))) {
-    add(mapping.begin, mapping.end);
+  if (mapping.file.inode != 0 && modules_.contains(mapping.file)) {
+    const bool own = own_modules_.contains(mapping.file);
+    for (const RootRange& range : data_of_module(mapping.begin)) {
+      if (own) {
+        exclude(range.begin, range.end - range.begin);
+      } else {
+        add_mapped(range);
+      }
+    }
     return;
   }
   const bool anonymous = mapping.file.inode == 0 && mapping.path != "[stack]";
-  if (set != RootSet::kAll || !anonymous || !is_data(mapping)) {
+  if (set != RootSet::kAll || !anonymous || !is_data(mapping) || of_threads_.contains(&mapping)) {
     return;
   }
   if (const std::optional<uint64_t> block = ended_thread(i)) {
@@ -189,8 +209,18 @@ void RootFinder::add_mapping(size_t i, RootSet set) {
   add(mapping.begin, mapping.end);
 }
 
-// The thread block of an ended thread whose stack this mapping is: a guard page lies below, and near
-// the top are the two words by which a thread block names itself.
+// What is mapped of a range that a file claims.
+void RootFinder::add_mapped(const RootRange& range) {
+  for (const Mapping& mapping : mappings_) {
+    if (mapping.readable && !mapping.shared && mapping.begin < range.end &&
+        mapping.end > range.begin) {
+      add(std::max(mapping.begin, range.begin), std::min(mapping.end, range.end));
+    }
+  }
+}
+
+// The thread block of an ended thread whose stack this mapping is: a guard page lies below, and
+// near the top are the two words by which a thread block names itself.
 std::optional<uint64_t> RootFinder::ended_thread(size_t i) const {
   const Mapping& mapping = mappings_[i];
   if (!continues(i) || mappings_[i - 1].readable || mappings_[i - 1].file.inode != 0) {

@@ -3,18 +3,19 @@
 // Roots: the memory from which a program can still reach its objects.
 //
 //   registers of all threads         every word, vector registers too
-//   stacks                           from the stack pointer (less the red zone) to the mapping's end
+//   stacks                           from the stack pointer, less the red zone, upwards
 //   thread-local storage             the mapping that the thread pointer lies in
-//   modules' data                    writable parts of mapped binaries, and the anonymous .bss behind
+//   modules' data                    writable parts of mapped binaries, and the .bss behind
 //   other anonymous memory           with RootSet::kAll: what the program mapped for itself
 //
-// Not: the heap (objects are reached, not roots), the shim's data and tables, free mappings it keeps,
-// what lies below a stack pointer, stacks of ended threads, shared memory.
+// Not: the heap (objects are reached, not roots), the shim's data and tables, free mappings it
+// keeps, what lies below a stack pointer, stacks of ended threads, shared memory.
 //
-// LeakSanitizer stops before the last line: an object to which only a page of mmap leads is lost for
-// it. That makes false reports of every program with an arena of its own, so kAll is the default;
-// docs/decisions/0010 has the reasons. Stacks that libc keeps of ended threads are known by their
-// guard page and thread block; of these only the block's own pointer is a root, as libc uses it again.
+// LeakSanitizer stops before the last line: an object to which only a page of mmap leads is lost
+// for it. That makes false reports of every program with an arena of its own, so kAll is the
+// default; docs/decisions/0010 has the reasons. Stacks that libc keeps of ended threads are known
+// by their guard page and thread block; of these only the block's own pointer is a root, as libc
+// uses it again.
 // Called from: leak_check.cc.
 
 #pragma once

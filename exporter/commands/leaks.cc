@@ -25,9 +25,9 @@ Searches the memory of a living process for pointers, and tells which of its obj
   reachable   the program can still get at it: not a leak (listed with --reachable)
 
 The process is stopped for the time of a fork, some milliseconds, and goes on while its copy is
-searched; it sees no signal and no child. Where it cannot be copied (a seccomp filter, no memory) it
-stands still for the whole search. Both times are said. Where ptrace is refused, what is allocated is
-listed by stack, and why nothing was searched.
+searched; it sees no signal and no child. Where it cannot be copied (a seccomp filter, no memory)
+it stands still for the whole search. The time is said. Where ptrace is refused, what is allocated
+is listed by stack, and why nothing was searched.
 
 Stacks are known for sampled objects; start the program with SLABSCOPE_TRACK=all for all of them.
 

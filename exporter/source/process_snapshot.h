@@ -5,10 +5,10 @@
 //   stop all threads ─► registers ─► clone() by one of them ─► all go on      the pause: the fork
 //                                        └► the copy, traced, never runs ─► read ─► killed, reaped
 //
-// The copy is a child of the process with exit signal 0: no SIGCHLD, and not seen by its wait calls.
-// It dies with this program (PTRACE_O_EXITKILL). At the end one thread of the process reaps it by a
-// second injected call, which takes microseconds. Where there is no copy to be had, the process
-// itself is read while it is stopped, and the pause is as long as the reading.
+// The copy is a child of the process with exit signal 0: no SIGCHLD, and not seen by its wait
+// calls. It dies with this program (PTRACE_O_EXITKILL). At the end one thread of the process
+// reaps it by a second injected call, which takes microseconds. Where there is no copy to be had,
+// the process itself is read while it is stopped, and the pause is as long as the reading.
 
 #pragma once
 

@@ -88,7 +88,7 @@ struct TargetInfo {
   uint32_t heap_ready = 0;
   uint64_t window_base = 0;
   uint64_t window_bytes = 0;
-  uint64_t heap_layout = 0;  // address in the process of its abi::HeapLayout; 0: none
+  uint64_t heap_layout = 0;        // address in the process of its abi::HeapLayout; 0: none
   uint64_t read_monotonic_ns = 0;  // CLOCK_MONOTONIC when this snapshot was taken
 };
 

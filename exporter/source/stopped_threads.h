@@ -3,7 +3,7 @@
 // StoppedThreads: all threads of another process, held by ptrace, with their registers.
 //
 //   SEIZE all ─► INTERRUPT all ─► wait ─► look for new ones, until there are none ─► registers
-//        ▲ the process runs              │◄──────────── the process is stopped ────────────►│ detach
+//      the process runs      │◄────────── the process is stopped ──────────►│ detach
 //
 // SEIZE sends no signal and INTERRUPT stops a thread inside its system call, which the kernel
 // restarts by itself when the thread goes on. A signal that comes first is delivered first. When

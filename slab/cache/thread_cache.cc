@@ -228,6 +228,7 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   FreeObject* object = take_tracked(id, &slab);
   if (object == nullptr)
     return nullptr;
+  object->next = nullptr;  // or a leak check takes it for a pointer of the program's
   BinSlow& s = slow(id);
   KmemCache* cache = g_caches.tracked(id);
   const uint32_t record = g_hooks.track(object, requested, cache->object_size(), id, stack);

@@ -86,7 +86,7 @@ TEST_F(CommandLine, UsageErrorsAreOneLineAndTwo) {
 }
 
 TEST_F(CommandLine, HelpTeachesAndSucceeds) {
-  for (const char* command : {"run", "ps", "caches", "serve", "options", "report"}) {
+  for (const char* command : {"run", "ps", "caches", "serve", "options", "report", "leaks"}) {
     const Outcome outcome = run_cli({command, "--help"});
     EXPECT_EQ(outcome.code, 0) << command;
     EXPECT_NE(outcome.out.find("Example"), std::string::npos) << command;

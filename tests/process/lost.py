@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`slabscope leaks` on programs in which the class of each object is known: by the name of the function
+that allocated it, and by LeakSanitizer (gcc -fsanitize=leak) on the same source."""
+import collections
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import slabtest  # noqa: E402
+from slabtest import PROGRAMS, Skip, equal, hears, slabscope, slabscope_json, tell  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+CASE = re.compile(r"(definite|indirect|reachable)_\w+")
+PLUGIN = PROGRAMS / "liblost_plugin.so"
+HEAD = re.compile(r"^(Direct|Indirect) leak of (\d+) byte\(s\) in (\d+) object")
+CLASSES = {"Direct": "definite", "Indirect": "indirect"}
+
+
+def case_of(functions):
+    """The innermost function that is a case, by its bare name."""
+    for function in functions:
+        match = CASE.match(function.split("(")[0])
+        if match:
+            return match[0]
+    return None
+
+
+def ours(document):
+    """{(case, class): [objects, bytes]}; objects of no case are libraries' own."""
+    sums = collections.defaultdict(lambda: [0, 0])
+    for leak in document["leaks"]:
+        case = case_of(frame["function"] for frame in leak["stack"])
+        if case is not None:
+            sums[case, leak["class"]][0] += leak["objects"]
+            sums[case, leak["class"]][1] += leak["bytes"]
+        elif leak["class"] != "reachable":
+            raise AssertionError(f"lost, and by no case: {leak}")
+    return {key: tuple(value) for key, value in sums.items()}
+
+
+def live(program, *arguments, options=(), **environment):
+    """What `slabscope leaks` says of the living program, which then ends as if nothing had been."""
+    with slabtest.dialog(program, "live", *arguments, **environment) as child:
+        hears(child, "ready")
+        document = slabscope_json("leaks", child.pid, "--json", *options)
+        tell(child)
+        equal(child.wait(timeout=60), 0, "exit code of a program that was looked at")
+    return document
+
+
+def check_names(found):
+    """Each object has the class that its function's name promises, and every case is there."""
+    equal({key for key in found if not key[0].startswith(key[1] + "_")}, set(), "misjudged")
+
+
+def sanitized(source, *arguments):
+    """What LeakSanitizer says: the same form, without what is reachable."""
+    compiler = {".c": "gcc", ".cc": "g++"}[pathlib.Path(source).suffix]
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder) / "sanitized"
+        built = slabtest.run([compiler, "-g", "-O0", "-fno-builtin", "-fsanitize=leak", HERE / source,
+                              "-o", program, "-pthread", "-ldl"] +
+                             (["-std=c++20"] if compiler == "g++" else []), timeout=120)
+        if built.returncode != 0:
+            raise Skip(f"no {compiler} -fsanitize=leak: {built.stderr.strip()[:200]}")
+        done = slabtest.run([program, *arguments],
+                            env={**os.environ, "LSAN_OPTIONS": "fast_unwind_on_malloc=0"}, timeout=120)
+    if "LeakSanitizer has encountered a fatal error" in done.stderr:
+        raise Skip("LeakSanitizer cannot trace here")
+    sums = collections.defaultdict(lambda: [0, 0])
+    for block in done.stderr.split("\n\n"):
+        lines = block.strip().splitlines()
+        head = HEAD.match(lines[0]) if lines else None
+        if head is None:
+            continue
+        frames = [match[1] for match in (re.search(r" in (\S+)", line) for line in lines[1:]) if match]
+        case = case_of(frames)
+        if case is not None:
+            sums[case, CLASSES[head[1]]][0] += int(head[3])
+            sums[case, CLASSES[head[1]]][1] += int(head[2])
+    return {key: tuple(value) for key, value in sums.items()}
+
+
+def lost_part(found):
+    # LeakSanitizer takes malloc(0) for one byte.
+    return {key: (value[0], value[1] or 1) for key, value in found.items() if key[1] != "reachable"}
+
+
+def without_library(found):
+    """The case of the unloaded library has no name for LeakSanitizer."""
+    return {key: value for key, value in found.items() if key[0] != "definite_with_library"}
+
+
+def test_c_by_name():
+    for options in ((), ("--roots", "modules")):
+        found = ours(live("lost_c", PLUGIN, options=options, SLABSCOPE_TRACK="all"))
+        check_names(found)
+        equal(found["definite_small", "definite"], (7, 448), "definite_small")
+        equal(found["indirect_tail", "indirect"], (9, 432), "indirect_tail")
+        equal(found["definite_with_library", "definite"], (1, 444), "of an unloaded library")
+        equal(found["reachable_list", "reachable"], (100, 4800), "reachable_list")
+
+
+def test_cpp_by_name():
+    found = ours(live("lost_cpp", SLABSCOPE_TRACK="all"))
+    check_names(found)
+    equal(found["indirect_list_nodes", "indirect"], (10, 240), "indirect_list_nodes")
+
+
+def test_c_as_leak_sanitizer():
+    found = lost_part(ours(live("lost_c", PLUGIN, SLABSCOPE_TRACK="all")))
+    equal(without_library(found), sanitized("lost_c.c", "end", PLUGIN), "lost, beside LeakSanitizer")
+
+
+def test_cpp_as_leak_sanitizer():
+    found = lost_part(ours(live("lost_cpp", SLABSCOPE_TRACK="all")))
+    equal(found, sanitized("lost_cpp.cc"), "lost, beside LeakSanitizer")
+
+
+def test_sampled_counts_are_exact():
+    """Without stacks the same objects are lost, by cache, and the text says how to get stacks."""
+    exact = live("lost_c", PLUGIN, SLABSCOPE_TRACK="all")["totals"]
+    sampled = live("lost_c", PLUGIN, SLABSCOPE_TRACK="off")["totals"]
+    for kind in ("definite", "indirect"):
+        equal(sampled[kind]["objects"], exact[kind]["objects"], f"{kind} objects without stacks")
+    with slabtest.dialog("lost_c", "live", PLUGIN, SLABSCOPE_TRACK="sampled") as child:
+        hears(child, "ready")
+        text = slabscope("leaks", child.pid).stdout
+        slabtest.contains(text, "SLABSCOPE_TRACK=all", "the hint")
+        slabtest.contains(text, "The process stood still for", "the pause")
+        tell(child)
+
+
+def test_nothing_is_left_behind():
+    with slabtest.dialog("lost_c", "live", PLUGIN, SLABSCOPE_TRACK="all") as child:
+        hears(child, "ready")
+        for _ in range(5):
+            slabscope_json("leaks", child.pid, "--json")
+        status = pathlib.Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
+        slabtest.contains(status, "TracerPid:\t0", "no tracer")
+        tasks = os.listdir(f"/proc/{child.pid}/task")
+        children = [pathlib.Path(f"/proc/{child.pid}/task/{tid}/children").read_text(encoding="utf-8")
+                    for tid in tasks]
+        equal("".join(children), "", "children of the program")
+        tell(child)
+        equal(child.wait(timeout=60), 0, "exit code")
+
+
+def test_exit_codes():
+    with slabtest.dialog("lost_c", "live", PLUGIN, SLABSCOPE_TRACK="all") as child:
+        hears(child, "ready")
+        equal(slabscope("leaks", child.pid).returncode, 0, "exit code without the flag")
+        equal(slabscope("leaks", child.pid, "--fail-on-leak").returncode, 1, "exit code with the flag")
+        tell(child)
+        child.wait(timeout=60)
+        equal(slabscope("leaks", child.pid).returncode, 3, "exit code for a process that has ended")
+    with subprocess.Popen(["sleep", "0"]) as none:
+        none.wait()
+    equal(slabscope("leaks", none.pid).returncode, 3, "exit code without a target")
+
+
+slabtest.main()
