@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Objects whose class is known, one case a function whose name says what it is: definite_, indirect_
-// or reachable_ first. lost.py compares what `slabscope leaks` says, function by function, with the
-// names, and with LeakSanitizer on the same source. Built without optimization: what is kept must be
-// kept, and what is lost must not linger in a register.
+// Objects whose class is known, one case a function whose name says what it is: definite_,
+// indirect_ or reachable_ first. lost.py compares what `slabscope leaks` says, case by case,
+// with the names, and with LeakSanitizer on the same source. Built without optimization: what is
+// kept must be kept, and what is lost must not linger in a register.
 //
-//   lost_c [live]   ends at once (the check at the end), or says "ready" and waits for a line
+//   lost_c [live|end] [PLUGIN]   says "ready" and waits for a line, or ends at once
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -218,7 +218,7 @@ static void threads(void) {
   pthread_barrier_wait(&g_barrier);
 }
 
-// ---- a library that is gone ----------------------------------------------------------------------
+// ---- a library that is gone -----------------------------------------------------------------
 
 static void library(const char* path) {
   void* handle = dlopen(path, RTLD_NOW);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The same as lost_c.c for C++: containers, arrays with a count, objects with several bases. A list is
-// a ring that its head is part of, so all of a lost list is indirect.
+// The same as lost_c.c for C++: containers, arrays with a count, objects with several bases. A list
+// is a ring that its head is part of, so all of a lost list is indirect.
 
 #include <unistd.h>
 
