@@ -19,6 +19,7 @@
 
 #include "diag/backtrace.h"
 #include "diag/exit_report.h"
+#include "preload/exit_wait.h"
 #include "preload/watch.h"
 #include "slab/base/sys.h"
 #include "slab/cache/decay.h"
@@ -135,6 +136,7 @@ __attribute__((destructor)) void end() {
     return;
   watch_refresh();
   (void)watch_remaining();
+  wait_for_watcher();
   if (report_wanted()) {
     const int fd = diag::open_report(g_options.report);
     if (fd >= 0) {

@@ -77,6 +77,14 @@ const char* parse_decay_ms(const char* value, Options& options) {
   return nullptr;
 }
 
+const char* parse_watcher(const char* value, Options& options) {
+  uint64_t pid = 0;
+  if (!parse_number(value, INT32_MAX, pid))
+    return "not a pid; ignored";
+  options.watcher = static_cast<uint32_t>(pid);
+  return nullptr;
+}
+
 const char* parse_report(const char* value, Options& options) {
   size_t length = 0;
   while (value[length] != '\0')

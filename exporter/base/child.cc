@@ -75,9 +75,14 @@ std::variant<pid_t, ExecFailure> spawn(const ChildCommand& command, const Blocke
   return child;
 }
 
-ChildEnd wait_for(pid_t child, const BlockedSignals& signals) {
+ChildEnd wait_for(pid_t child, const BlockedSignals& signals, int poll_ms,
+                  const std::function<void()>& meanwhile) {
   for (;;) {
-    const siginfo_t info = signals.wait();
+    const siginfo_t info = signals.wait(poll_ms);
+    if (info.si_signo == 0) {
+      meanwhile();
+      continue;
+    }
     if (info.si_signo != SIGCHLD) {
       if (info.si_code <= 0) {  // sent by a process, not by the terminal
         kill(child, info.si_signo);

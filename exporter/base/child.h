@@ -13,6 +13,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -49,6 +50,8 @@ struct ChildEnd {
   int exit_code() const { return killed ? 128 + number : number; }
 };
 
-ChildEnd wait_for(pid_t child, const BlockedSignals& signals);
+// Calls `meanwhile` every `poll_ms`.
+ChildEnd wait_for(pid_t child, const BlockedSignals& signals, int poll_ms,
+                  const std::function<void()>& meanwhile);
 
 }  // namespace slabscope

@@ -2,6 +2,8 @@
 
 #include "exporter/base/signals.h"
 
+#include <ctime>
+
 namespace slabscope {
 
 BlockedSignals::BlockedSignals(std::initializer_list<int> signals) {
@@ -19,6 +21,15 @@ BlockedSignals::~BlockedSignals() {
 siginfo_t BlockedSignals::wait() const {
   siginfo_t info{};
   while (sigwaitinfo(&blocked_, &info) < 0) {
+  }
+  return info;
+}
+
+siginfo_t BlockedSignals::wait(int milliseconds) const {
+  siginfo_t info{};
+  const timespec timeout = {milliseconds / 1000, milliseconds % 1000 * 1'000'000L};
+  if (sigtimedwait(&blocked_, &info, &timeout) < 0) {
+    info.si_signo = 0;
   }
   return info;
 }

@@ -20,6 +20,8 @@ class BlockedSignals {
 
   // The next of the signals, and where it came from.
   siginfo_t wait() const;
+  // The same, or si_signo 0 when `milliseconds` have passed without one.
+  siginfo_t wait(int milliseconds) const;
 
   // The mask that was in force before, for a child process.
   const sigset_t& previous() const { return previous_; }

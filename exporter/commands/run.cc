@@ -16,6 +16,7 @@
 #include "exporter/base/shim.h"
 #include "exporter/base/text.h"
 #include "exporter/commands/commands.h"
+#include "exporter/commands/exit_check.h"
 #include "exporter/output/http.h"
 #include "exporter/output/report.h"
 #include "exporter/output/report_options.h"
@@ -27,12 +28,14 @@ namespace slabscope {
 namespace {
 
 constexpr const char* kHelp = R"(
-Runs PROGRAM with libslabscope.so as its malloc, and reports what it had not freed when it ended.
-What slabscope says goes to stderr or to the --report file; PROGRAM's output stays its own.
+Runs PROGRAM with libslabscope.so as its malloc. When PROGRAM ends, its memory is searched for
+pointers, and what is lost is reported by stack; what it still could reach is counted (JSON lists
+it). If that cannot be done (PROGRAM was killed, or ptrace is refused) all that it had not freed is
+listed. What slabscope says goes to stderr or to the --report file; PROGRAM's output stays its own.
 
 The exit code is PROGRAM's own, or 128+N if signal N killed it; with --fail-on-leak it is 23 when
-something remained, whatever code PROGRAM exited with; 126 or 127 if it cannot be run, 125 for our
-own trouble.
+something was lost (if nothing could be searched: when something remained), whatever code PROGRAM
+exited with; 126 or 127 if it cannot be run, 125 for our own trouble.
 
 Examples:
   slabscope run -- ./server --port 8080
@@ -73,7 +76,8 @@ std::vector<std::string> child_environment(const RunOptions& options, const std:
   for (char** entry = environ; *entry != nullptr; ++entry) {
     environment.emplace_back(*entry);
   }
-  std::vector<std::pair<std::string, std::string>> settings = {{"SLABSCOPE_TRACK", options.track}};
+  std::vector<std::pair<std::string, std::string>> settings = {
+      {"SLABSCOPE_TRACK", options.track}, {"SLABSCOPE_WATCHER", std::to_string(getpid())}};
   if (std::getenv("SLABSCOPE_REPORT") == nullptr) {
     settings.emplace_back("SLABSCOPE_REPORT", "off");  // we report, and with names
   }
@@ -123,8 +127,8 @@ bool write_report(const std::string& text, const RunOptions& options, CommandCon
 }
 
 // Reports on the child's scope file and returns the exit code of `run`.
-int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const RunOptions& options,
-           CommandContext& context) {
+int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitCheck& exit_check,
+           const RunOptions& options, CommandContext& context) {
   const int child_code = end.exit_code();
   const Result<TargetInfo> target = newest_of_pid(static_cast<uint32_t>(child), started_ns);
   if (!target) {
@@ -148,7 +152,7 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const RunOptio
   }
   how.target_hint = std::to_string(child);
   Symbolizer symbolizer;
-  LeakReport leaks = build_report(*snapshot, symbolizer, how);
+  LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();
   leaks.end = end;
   const std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
@@ -186,11 +190,12 @@ void run(const RunOptions& options, CommandContext& context) {
     metrics->server.start();
   }
   const pid_t pid = std::get<pid_t>(child);
-  const ChildEnd end = wait_for(pid, signals);
+  ExitCheck check(pid, started_ns);
+  const ChildEnd end = wait_for(pid, signals, ExitCheck::kPollMs, [&check] { check.poll(); });
   if (metrics) {
     metrics->server.stop();
   }
-  context.exit_code = report(pid, started_ns, end, options, context);
+  context.exit_code = report(pid, started_ns, end, check, options, context);
 }
 
 }  // namespace
@@ -215,7 +220,7 @@ void add_run(CLI::App& app, CommandContext& context) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   command->add_flag("--fail-on-leak", options->fail_on_leak,
-                    "Exit code 23 when something remained, unless a signal killed PROGRAM");
+                    "Exit code 23 when something was lost, unless a signal killed PROGRAM");
   command
       ->add_option("--min-bytes", options->min_bytes,
                    "Leave out stacks that hold fewer bytes, and do not fail for them")

@@ -3,6 +3,7 @@
 """`slabscope leaks` on programs in which the class of each object is known: by the name of the function
 that allocated it, and by LeakSanitizer (gcc -fsanitize=leak) on the same source."""
 import collections
+import json
 import os
 import pathlib
 import re
@@ -149,6 +150,44 @@ def test_nothing_is_left_behind():
         equal("".join(children), "", "children of the program")
         tell(child)
         equal(child.wait(timeout=60), 0, "exit code")
+
+
+def test_at_the_end_of_run():
+    for program, arguments, source in (("lost_c", ("end", PLUGIN), "lost_c.c"),
+                                       ("lost_cpp", ("end",), "lost_cpp.cc")):
+        file = pathlib.Path(os.environ["SLABSCOPE_DIR"]) / "report.json"
+        done = slabscope("run", "--fail-on-leak", "--format", "json", "--report", file, "--",
+                         PROGRAMS / program, *arguments)
+        equal(done.returncode, 23, f"exit code (stderr: {done.stderr})")
+        document = json.loads(file.read_text(encoding="utf-8"))
+        equal(document["reachability"], "checked", "reachability")
+        equal(document["target"]["exit_code"], 0, "the program's own exit code")
+        found = ours(document)
+        check_names(found)
+        equal(without_library(lost_part(found)), sanitized(source, *arguments), "beside LeakSanitizer")
+
+
+def test_nobody_answers_at_the_end():
+    """A program whose watcher is gone, or deaf, ends by itself and soon."""
+    done = slabtest.run([PROGRAMS / "lost_cpp", "end"], timeout=20,
+                        env=slabtest.preloaded(SLABSCOPE_WATCHER=str(os.getpid())))
+    equal((done.returncode, done.stdout, done.stderr), (0, "", ""), "end of a program that waits in vain")
+    file = slabtest.scope_files(os.environ["SLABSCOPE_DIR"])[-1]
+    equal(slabscope_json("report", file, "--json")["target"]["state"], "exited", "its state")
+
+
+def test_run_is_killed_meanwhile():
+    with slabtest.process([slabtest.BIN, "run", "--", PROGRAMS / "lost_cpp", "live"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True) as tool:
+        hears(tool, "ready")
+        file = slabtest.scope_files(os.environ["SLABSCOPE_DIR"])[-1]
+        tool.kill()
+        tool.wait(timeout=60)
+        tell(tool)
+        slabtest.eventually(
+            lambda: slabscope_json("report", file, "--json")["target"]["state"] == "exited",
+            "the program ends in order without its parent", 20)
 
 
 def test_exit_codes():
