@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kPage = abi::kPageBytes;
 // What is made present at once where records follow one another: a step costs one system call.
-constexpr size_t kStepBytes = size_t{64} << 10;
+constexpr size_t kStepBytes = size_t{16} << 10;
 
 // Room in the tables when address space is scarce (ulimit -v of 64 MiB and less) or limited.
 constexpr size_t kScarceAddressSpace = size_t{256} << 20;

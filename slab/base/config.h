@@ -19,9 +19,8 @@ struct Config {
   static constexpr unsigned kSizeClasses = kFineClasses + kCoarseClasses;
 
   // ---- cache ids ----------------------------------------------------------------------------
-  // Id 0 is never
-  // a cache: the map's answer for "ask the slow path". The fine classes' ids times kGranule are
-  // their sizes, which saves malloc a table.
+  // Id 0 is never a cache: the map's answer for "ask the slow path". The fine classes' ids times
+  // kGranule are their sizes, which saves malloc a table.
   static constexpr unsigned kFirstMallocId = 1;
   static constexpr unsigned kOwnId =
       kFirstMallocId + kSizeClasses;                // what the shim's own start needs
@@ -41,12 +40,12 @@ struct Config {
   static constexpr size_t kMaxRequest = PTRDIFF_MAX;
 
   // ---- slabs --------------------------------------------------------------------------------
-  // Powers of
-  // two, so that a run which one class gave up fits the next: at least 16 objects up to 1 KiB (16
-  // KiB is what a thread that allocates a little of everything takes a class), at least 4 above.
+  // Powers of two, so that a run which one class gave up fits the next: at least 16 objects up to
+  // 1 KiB (16 KiB is what a thread that allocates a little of everything takes a class), at least
+  // 2 above, so that all classes to 8 KiB share runs of one chunk.
   static constexpr size_t kSlabLeastBytes = 16 << 10;
   static constexpr size_t kSlabFineObjects = 16;
-  static constexpr size_t kSlabCoarseObjects = 4;
+  static constexpr size_t kSlabCoarseObjects = 2;
   static constexpr size_t kSlabMostBytes = 128 << 10;
   static constexpr size_t kOwnObjectBytes = 4 << 10;  // of kOwnId: a few dozen objects in all
 
@@ -61,22 +60,25 @@ struct Config {
   static constexpr unsigned kMaxBlocks = 512;
   // How long a thread's list of one cache may get before half of it goes back. It starts at
   // kBinMinObjects, and doubles when the slow path is reached again within kBinBusy operations.
-  static constexpr size_t kBinMaxBytes = 8 << 10;
+  static constexpr size_t kBinMaxBytes = 6 << 10;
   static constexpr uint32_t kBinMaxObjects = 128;
   static constexpr uint32_t kBinMinObjects = 2;
   static constexpr uint32_t kBinBusy = 24;
   // How far a list may grow past that between two visits, so that a malloc/free loop on a short
   // list visits seldom. Earned by visits that find the list short, lost by one that finds it too
   // long.
-  static constexpr size_t kBinSlackBytes = 8 << 10;
+  static constexpr size_t kBinSlackBytes = 6 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
+  // A list that may hold fewer objects has no slab of its own: all threads take what they seldom
+  // need, or in few pieces, from the same slabs, and touch one page instead of one each.
+  static constexpr uint32_t kBinKeepsSlab = 32;
   // Caches of ended threads that wait, lists and all, for the next thread to take them.
   static constexpr unsigned kWarmCaches = 16;
   static constexpr uint32_t kVisitsPerTick = 64;  // slow-path visits between two looks at the clock
 
   // ---- giving memory back -------------------------------------------------------------------
   static constexpr uint32_t kDecayMs = 1000;      // default of SLABSCOPE_DECAY_MS
-  static constexpr size_t kDirtyFloor = 4 << 20;  // free dirty bytes never bounded below this
+  static constexpr size_t kDirtyFloor = 1 << 20;  // free dirty bytes never bounded below this
   static constexpr unsigned kDirtyFraction = 4;   // ... nor below 1/4 of what is in use
   static constexpr unsigned kHugeCacheEntries = 16;
   static constexpr size_t kHugeCacheBytes = 256 << 20;

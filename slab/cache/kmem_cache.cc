@@ -135,7 +135,7 @@ void KmemCache::list_slab(Slab* slab) {
     MutexLock lock(mutex_);
     const SlabWord word = slab->load();
     const bool empty = is_empty(word);
-    if (!empty || partial_count_ == 0) {
+    if (!empty || (partial_count_ == 0 && keeps_empty())) {
       slab->listed = true;
       // What was used and came back is used first, what was never touched last.
       if (word.count == 0) {
@@ -162,8 +162,7 @@ void KmemCache::slab_emptied(Slab* slab) {
         !is_empty(slab->load())) {
       return;
     }
-    if (partial_count_ ==
-        1) {  // the last one stays, for a program that frees and allocates in turn
+    if (partial_count_ == 1 && keeps_empty()) {
       set_counted_empty_locked(slab, true);
       return;
     }

@@ -75,6 +75,10 @@ class KmemCache {
     return index < capacity_ && index * object_size_ == offset ? index : kNotAnObject;
   }
 
+  // Whether the last slab stays when it is empty, for a program that frees and allocates in turn
+  // (so it is after init), or goes to the page heap too.
+  void keep_empty(bool keep) { __atomic_store_n(&keep_empty_, keep, __ATOMIC_RELAXED); }
+
   // Gives empty slabs back to the page heap. Returns how many.
   unsigned shrink();
 
@@ -97,6 +101,7 @@ class KmemCache {
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
   void count_out(uint32_t count);
   void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);
+  bool keeps_empty() const { return __atomic_load_n(&keep_empty_, __ATOMIC_RELAXED); }
   bool is_empty(const SlabWord& word) const { return word.count == word.carved; }
 
   Mutex mutex_;
@@ -105,6 +110,7 @@ class KmemCache {
   uint32_t slab_chunks_ = 0;
   uint32_t capacity_ = 0;
   bool tracked_ = false;
+  bool keep_empty_ = true;
   Divider divider_;
   CacheStats* stats_ = nullptr;
   List<Slab> partial_ SC_GUARDED_BY(mutex_);

@@ -56,13 +56,13 @@ class SizeClass {
     return 0;
   }
 
-  // Bytes of one slab of objects of `size` bytes. What is left over at its end is mostly whole
-  // pages, which nobody touches.
+  // Bytes of one slab of objects of `size` bytes. What is left over at its end, at most a quarter,
+  // is mostly whole pages, which nobody touches.
   static constexpr size_t slab_bytes(size_t size) {
     const size_t objects =
         size <= Config::kFineMax ? Config::kSlabFineObjects : Config::kSlabCoarseObjects;
     size_t bytes = Config::kSlabLeastBytes;
-    while (bytes < size * objects && bytes < Config::kSlabMostBytes)
+    while ((bytes < size * objects || bytes % size > bytes / 4) && bytes < Config::kSlabMostBytes)
       bytes *= 2;
     return bytes;
   }

@@ -37,6 +37,8 @@ void ThreadCache::need_bin(unsigned id) {
   const uint64_t distance = id == Config::kOwnId ? kNever : g_hooks.sample_distance(&rng_, size);
   s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
   s.tracked_batch = distance == 0 ? kTrackedBatch : 1;
+  // A class has a sample alive now and then: no memory waits for the next one.
+  g_caches.tracked(id)->keep_empty(distance == 0);
 }
 
 // Sets trip so that list and frees to come stay within the cap (and its slack) and the next
@@ -52,7 +54,8 @@ void ThreadCache::rearm(unsigned id) {
     shorten(id, distance / 2);
     have = length(id);
   }
-  uint64_t room = have < s.cap ? s.cap - have : 0;
+  const uint64_t most = have == 0 && only_frees(id) ? (s.cap + 1U) / 2 : s.cap;
+  uint64_t room = have < most ? most - have : 0;
   room += s.slack;
   if (have + room > distance)
     room = distance > have ? distance - have : 0;
@@ -104,6 +107,13 @@ void ThreadCache::missed(unsigned id) {
   s.missed_at = now;
 }
 
+// Since the list was last too long nothing was taken from it: the thread frees what others allocate.
+// Such a list keeps nothing back when it is flushed, and is flushed at half its length: the batches
+// are the same.
+bool ThreadCache::only_frees(unsigned id) {
+  return static_cast<uint8_t>(counted(counters_of(bin(id))->allocs)) == slow(id).flushed_at;
+}
+
 // Fills the empty list with up to `wanted` objects: from the reserve, else objects that came back
 // to the current slab, else ones never used, else from another slab. Without memory it stays empty.
 // NOLINTNEXTLINE(readability-function-size): one choice after the other, in one loop.
@@ -129,6 +139,8 @@ void ThreadCache::refill(unsigned id, uint32_t wanted) {
       if (chain.count > 0) {
         bin(id)->head = chain.head;
         s.bias += chain.count;
+        if (s.cap < Config::kBinKeepsSlab)
+          leave_current(cache, s.current);
         return;
       }
       leave_current(cache, s.current);
@@ -307,8 +319,11 @@ void ThreadCache::free_slow(unsigned id, void* object) {
   free_object->next = b->head;
   b->head = free_object;
   count_up(counters->frees);
-  if (have + 1 > s.cap) {
-    flush_list(id, static_cast<uint32_t>(have + 1 - s.cap / 2));
+  const uint64_t half = s.cap / 2;
+  const bool useless = only_frees(id);
+  if (have + 1 > (useless ? half : s.cap)) {
+    flush_list(id, static_cast<uint32_t>(have + 1 - (useless ? 0 : half)));
+    s.flushed_at = static_cast<uint8_t>(counted(counters->allocs));
     missed(id);
     s.slack = 0;
   } else {

@@ -99,10 +99,11 @@ SC_INLINE bool push_fast(void* object) {
 struct BinSlow {
   FreeObject* reserve;  // free objects beside the list, of any slab
   uint16_t reserve_count;
-  uint16_t tracked_batch;  // how many tracked objects are taken from a slab at once
-  uint16_t cap;            // objects the list may hold; 0: the bin was never used
-  uint16_t slack;          // frees it may take beyond that before the next visit
-  Slab* current;           // CURRENT for this thread, or nullptr
+  uint8_t tracked_batch;  // how many tracked objects are taken from a slab at once
+  uint8_t flushed_at;     // `allocs` (modulo 2^8) when the list was last too long
+  uint16_t cap;           // objects the list may hold; 0: the bin was never used
+  uint16_t slack;         // frees it may take beyond that before the next visit
+  Slab* current;          // CURRENT for this thread, or nullptr
   uint64_t bias;
   uint64_t sample_at;     // the value of `allocs` at which an allocation is tracked
   uint32_t missed_at;     // allocs + frees (modulo 2^32) when the list last ran dry or full
@@ -153,7 +154,7 @@ class ThreadCache {
 
   static constexpr unsigned kOpenChains = 8;
   static constexpr uint32_t kListedLookedAt = 16;  // objects that a free on the slow path compares
-  static constexpr uint16_t kTrackedBatch = 8;  // if all are tracked; samples are taken one by one
+  static constexpr uint8_t kTrackedBatch = 8;  // if all are tracked; samples are taken one by one
 
   Bin* bin(unsigned id) { return bin_at(bins(), id * sizeof(Bin)); }
   BinSlow& slow(unsigned id) { return slow_[id]; }
@@ -164,6 +165,7 @@ class ThreadCache {
   uint32_t objects_within(unsigned id, size_t bytes, uint32_t most) const;
   uint32_t operations(unsigned id);
   void missed(unsigned id);
+  bool only_frees(unsigned id);
   void refill(unsigned id, uint32_t wanted);
   void move_from_reserve(unsigned id, uint32_t wanted);
   void* allocate_tracked(unsigned id, size_t requested);

@@ -194,6 +194,17 @@ TEST_F(KmemCacheTest, EmptySlabsGoBackButOne) {
   EXPECT_EQ(mapped - stat_get(g_heap_stats->mapped_slab_bytes), (kSlabs - 1) * kSlabBytes);
 }
 
+TEST_F(KmemCacheTest, NoEmptySlabStaysWhereNoneIsWanted) {
+  cache_.keep_empty(false);
+  std::vector<FreeObject*> first;
+  Slab* slab = full_slab(&first);
+  put_all(slab, first);
+  EXPECT_EQ(stats_.slabs, 0U);
+  EXPECT_EQ(stats_.slabs_empty, 0U);
+  cache_.leave(cache_.acquire());
+  EXPECT_EQ(stats_.slabs, 0U);
+}
+
 TEST_F(KmemCacheTest, AnEmptySlabIsTheLastToBeAcquired) {
   std::vector<FreeObject*> first;
   std::vector<FreeObject*> second;

@@ -58,25 +58,60 @@ TEST(ThreadCache, RefillsStartSmallAndGrowWhileTheListRunsDry) {
   });
 }
 
-TEST(ThreadCache, AListThatOverflowsReturnsAPart) {
+// Frees `objects` in a fresh slot, taking one of them back after each `back`-th (0: none): how long
+// the list was after each overflow.
+std::vector<size_t> lengths_after_overflow(const std::vector<void*>& objects, size_t back) {
+  std::vector<size_t> lengths;
+  std::vector<void*> taken;
+  in_fresh_slot([&] {
+    size_t before = 0;
+    for (size_t i = 0; i < objects.size(); ++i) {
+      deallocate(objects[i]);
+      const size_t length = list_length(my_bin(kId));
+      if (length != before + 1) {
+        lengths.push_back(length);
+        EXPECT_LE(length, before);
+      }
+      if (back != 0 && i % back == back - 1)
+        taken.push_back(allocate(kSize));
+      before = list_length(my_bin(kId));
+    }
+    give(taken);
+  });
+  return lengths;
+}
+
+TEST(ThreadCache, AListThatOverflowsReturnsAPartInBatches) {
   in_fresh_slot([] {
     const std::vector<void*> objects = take(3000);
-    in_fresh_slot([&objects] {
-      size_t before = 0;
-      size_t overflows = 0;
-      for (void* object : objects) {
-        deallocate(object);
-        const size_t length = list_length(my_bin(kId));
-        if (length != before + 1) {
-          ++overflows;
-          EXPECT_GT(length, 0U);
-          EXPECT_LE(length, before);
-        }
-        before = length;
-      }
-      EXPECT_GT(overflows, 3U);
-      EXPECT_LT(overflows, objects.size() / 8);  // in batches, not one by one
-    });
+    const std::vector<size_t> lengths = lengths_after_overflow(objects, 5);
+    EXPECT_GT(lengths.size(), 3U);
+    EXPECT_LT(lengths.size(), objects.size() / 8);
+    // The first lists are so short that they overflow before anything is taken.
+    const auto half = static_cast<std::ptrdiff_t>(lengths.size() / 2);
+    EXPECT_GT(*std::min_element(lengths.begin() + half, lengths.end()), 0U);
+  });
+}
+
+TEST(ThreadCache, AThreadThatOnlyFreesKeepsNothingBack) {
+  in_fresh_slot([] {
+    const std::vector<void*> objects = take(3000);
+    const std::vector<size_t> lengths = lengths_after_overflow(objects, 0);
+    EXPECT_GT(lengths.size(), 3U);
+    EXPECT_LT(lengths.size(), objects.size() / 8);
+    EXPECT_EQ(*std::max_element(lengths.begin(), lengths.end()), 0U);
+  });
+}
+
+TEST(ThreadCache, ThreadsTakeWhatTheySeldomNeedFromOneSlab) {
+  in_fresh_slot([] {
+    constexpr size_t kLarge = 1024;
+    void* mine = allocate(kLarge);
+    void* other = nullptr;
+    in_fresh_slot([&other] { other = allocate(kLarge); });
+    EXPECT_EQ(g_page_map.find(mine)->slab, g_page_map.find(other)->slab);
+    deallocate(mine);
+    deallocate(other);
   });
 }
 
