@@ -232,14 +232,29 @@ Chain KmemCache::take_returned(Slab* slab, uint32_t wanted) {
 }
 
 // The free object behind `object` in its slab's chain. The link lies in memory that the program has
-// freed: a write after free shows here.
+// freed: a write after free shows here, and so does a second free, which made it a thread list's
+// link.
 FreeObject* KmemCache::next_of(const Slab* slab, const FreeObject* object) const {
   FreeObject* next = object->next;
   const size_t offset = reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(slab->base);
-  if (SC_UNLIKELY(offset >= slab_bytes() || index_of(slab, next) == kNotAnObject)) {
-    panic("write after free to", object, "the link to the next free object is gone");
-  }
+  if (SC_UNLIKELY(offset >= slab_bytes() || index_of(slab, next) == kNotAnObject))
+    bad_link(object, next);
   return next;
+}
+
+void KmemCache::bad_link(const FreeObject* object, const FreeObject* next) const {
+  const Chunk* chunk = g_page_map.find(next);
+  const bool ours = chunk != nullptr &&
+                    chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab &&
+                    chunk->slab->cache.load(std::memory_order_relaxed) == this &&
+                    index_of(chunk->slab, next) != kNotAnObject;
+  if (next != nullptr && !ours)
+    panic("write after free to", object, "the link to the next free object is gone");
+  stat_add(g_heap_stats->errors_double_free, 1);
+  if (ours)
+    panic("double free of", object, "it is free already");
+  panic("double free of", object,
+        "or a write after free: the link to the next free object is zero");
 }
 
 Chain KmemCache::carve(Slab* slab, uint32_t wanted) {

@@ -98,6 +98,7 @@ class KmemCache {
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);
   void release_slab(Slab* slab);
+  [[noreturn]] SC_COLD void bad_link(const FreeObject* object, const FreeObject* next) const;
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
   void count_out(uint32_t count);
   void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);

@@ -107,9 +107,9 @@ void ThreadCache::missed(unsigned id) {
   s.missed_at = now;
 }
 
-// Since the list was last too long nothing was taken from it: the thread frees what others allocate.
-// Such a list keeps nothing back when it is flushed, and is flushed at half its length: the batches
-// are the same.
+// Since the list was last too long nothing was taken from it: the thread frees what others
+// allocate. Such a list keeps nothing back when it is flushed, and is flushed at half its length:
+// the batches are the same.
 bool ThreadCache::only_frees(unsigned id) {
   return static_cast<uint8_t>(counted(counters_of(bin(id))->allocs)) == slow(id).flushed_at;
 }

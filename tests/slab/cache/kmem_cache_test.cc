@@ -333,12 +333,29 @@ TEST_F(KmemCacheDeathTest, AWriteAfterFreeIsSeenWhenTheChainIsWalked) {
   put_all(slab, objects);
   FreeObject* const good = objects[2]->next;
   for (const uintptr_t bad :
-       {uintptr_t{0}, uintptr_t{0x4141414141414141}, reinterpret_cast<uintptr_t>(good) + 8}) {
+       {uintptr_t{0x4141414141414141}, reinterpret_cast<uintptr_t>(good) + 8}) {
     objects[2]->next = reinterpret_cast<FreeObject*>(bad);
     EXPECT_DEATH(cache_.take_returned(slab, 2), "slabscope: write after free to 0x[0-9a-f]+");
   }
+  objects[2]->next = nullptr;
+  EXPECT_DEATH(cache_.take_returned(slab, 2), "double free of 0x[0-9a-f]+ .or a write after free");
   objects[2]->next = good;
   cache_.leave(slab);
+}
+
+TEST_F(KmemCacheDeathTest, ALinkIntoAnotherSlabOfTheCacheIsASecondFree) {
+  std::vector<FreeObject*> others;
+  Slab* other = full_slab(&others);
+  Slab* slab = cache_.acquire();
+  std::vector<FreeObject*> objects;
+  take(cache_.carve(slab, 3), &objects);
+  put_all(slab, objects);
+  FreeObject* const good = objects[2]->next;
+  objects[2]->next = others[0];
+  EXPECT_DEATH(cache_.take_returned(slab, 2), "double free of 0x[0-9a-f]+ .it is free already");
+  objects[2]->next = good;
+  cache_.leave(slab);
+  put_all(other, others);
 }
 
 TEST_F(KmemCacheDeathTest, MoreObjectsBackThanTakenPanics) {
