@@ -9,13 +9,14 @@
 //      module; and same offset where there is no line.                             (report_test)
 //   2. Strings are clean: printable_utf8() was applied.
 //   3. A stack that was not empty is not empty after trimming.
-// Called from: report.cc.
+// Called from: heap_profile.cc, output/report.cc.
 
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "exporter/analysis/symbolize.h"
@@ -35,6 +36,8 @@ class StackFrames {
   // Innermost first, without the allocator's frames at the top.
   [[nodiscard]] Ids ids_of(const Stack& stack);
   [[nodiscard]] const SymbolFrame& frame(uint32_t id) const { return frames_[id]; }
+  // All of them, by id; the last call here.
+  [[nodiscard]] std::vector<SymbolFrame> take_frames() { return std::move(frames_); }
 
  private:
   const Ids& ids_at(uint64_t return_address, uint32_t generation);

@@ -57,6 +57,7 @@ int parse_and_run(int argc, char** argv, CommandContext& context) {
   add_run(app, context);
   add_ps(app, context);
   add_caches(app, context);
+  add_heap(app, context);
   add_report(app, context);
   add_leaks(app, context);
   add_serve(app, context);

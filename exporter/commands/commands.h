@@ -50,6 +50,7 @@ void add_run(CLI::App& app, CommandContext& context);
 void add_ps(CLI::App& app, CommandContext& context);
 void add_caches(CLI::App& app, CommandContext& context);
 void add_serve(CLI::App& app, CommandContext& context);
+void add_heap(CLI::App& app, CommandContext& context);
 void add_report(CLI::App& app, CommandContext& context);
 void add_leaks(CLI::App& app, CommandContext& context);
 void add_options(CLI::App& app, CommandContext& context);

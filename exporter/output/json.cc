@@ -78,6 +78,12 @@ Json target_json(const TargetInfo& target) {
   return json;
 }
 
+Json frame_json(const SymbolFrame& frame) {
+  return {{"function", frame.function}, {"file", frame.file},     {"line", frame.line},
+          {"module", frame.module},     {"offset", frame.offset}, {"build_id", frame.build_id},
+          {"inlined", frame.inlined}};
+}
+
 Json cache_json(const Cache& cache) {
   Json json;
   json["name"] = cache.name;

@@ -14,12 +14,14 @@
 #include <string>
 #include <vector>
 
+#include "exporter/analysis/symbolize.h"
 #include "exporter/source/snapshot.h"
 #include "exporter/source/targets.h"
 
 namespace slabscope {
 
 nlohmann::ordered_json target_json(const TargetInfo& target);
+nlohmann::ordered_json frame_json(const SymbolFrame& frame);
 nlohmann::ordered_json cache_json(const Cache& cache);
 nlohmann::ordered_json process_json(const Snapshot& snapshot);
 nlohmann::ordered_json snapshot_json(const Snapshot& snapshot);

@@ -40,12 +40,6 @@ Json remainder_json(const CacheRemainder& row) {
   return json;
 }
 
-Json frame_json(const SymbolFrame& frame) {
-  return {{"function", frame.function}, {"file", frame.file},     {"line", frame.line},
-          {"module", frame.module},     {"offset", frame.offset}, {"build_id", frame.build_id},
-          {"inlined", frame.inlined}};
-}
-
 Json leak_json(const LeakEntry& entry) {
   Json stack = Json::array();
   for (const SymbolFrame& frame : entry.stack) {
