@@ -244,21 +244,20 @@ std::string HeapText::profile(const HeapProfile& profile) {
   return std::move(text_);
 }
 
-// "+480000 bytes (468K)", "-32 bytes".
+// "+480000 bytes (468K)", "-32 bytes", "about +480000 bytes ±12% (468K)".
 std::string change_text(const Estimate& change, bool estimated, std::string_view noun) {
-  const double size = std::abs(change.value);
-  std::string text = fmt::format("{}{} {}{}", change.value < 0 ? "-" : "+", whole(size), noun,
-                                 whole(size) == 1 ? "" : "s");
-  if (!estimated) {
-    return text;
-  }
-  return fmt::format("about {} ±{}", text, whole(change.standard_error()));
+  const Estimate size = {std::abs(change.value), change.variance};
+  std::string text = noun == "byte" ? bytes_amount(size, estimated)
+                                    : amount_text(size, estimated, noun);
+  text.insert(estimated ? std::string_view("about ").size() : 0, change.value < 0 ? "-" : "+");
+  return text;
 }
 
 void HeapText::grown(const GrownStack& entry, const HeapGrowth& growth) {
   const std::string head = change_text(entry.bytes, entry.estimated, "byte") + ", " +
                            change_text(entry.objects, entry.estimated, "object");
-  const std::string now = fmt::format("now {} in {}", bytes_amount(entry.now.bytes, false),
+  const std::string now = fmt::format("now {}{} in {}", entry.estimated ? "about " : "",
+                                      bytes_amount(entry.now.bytes, false),
                                       counted(whole(entry.now.objects.value), "object"));
   const std::string doubt =
       entry.estimated && !entry.certain() ? "within the error of the estimate" : "";

@@ -31,15 +31,21 @@ std::string_view base_name(std::string_view path) {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
+// Where distributions keep what is not the program's own.
+bool is_system_library(std::string_view path) {
+  return path.starts_with("/lib") || path.starts_with("/usr/lib");
+}
+
 Kind kind_of(const SymbolFrame& frame, const std::string& program) {
   if (frame.module.empty()) {
     return Kind::kUnknown;
   }
-  const bool cpp_library = frame.function.starts_with("std::") ||
-                           frame.function.starts_with("__gnu_cxx::") ||
-                           frame.file.find("/include/c++/") != std::string::npos;
-  return cpp_library ? Kind::kCppLibrary
-                     : (frame.module == program ? Kind::kProgram : Kind::kLibrary);
+  if (frame.function.starts_with("std::") || frame.function.starts_with("__gnu_cxx::") ||
+      frame.file.find("/include/c++/") != std::string::npos) {
+    return Kind::kCppLibrary;
+  }
+  return frame.module == program || !is_system_library(frame.module) ? Kind::kProgram
+                                                                     : Kind::kLibrary;
 }
 
 uint64_t whole(double value) {

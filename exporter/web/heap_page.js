@@ -19,7 +19,7 @@ const about = data.estimated ? "about " : "";
 let metric = "v";
 let chart = null;
 
-// Hues by kind of code: the program's own, the C++ library, other libraries, unknown.
+// Hues by kind of code: the program's own, the C++ library, system libraries, unknown.
 const kinds = [
   { hue: 24, saturation: 85 },
   { hue: 52, saturation: 75 },
