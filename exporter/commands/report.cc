@@ -9,6 +9,8 @@
 #include <ostream>
 
 #include "exporter/commands/commands.h"
+#include "exporter/output/deaths.h"
+#include "exporter/output/pprof.h"
 #include "exporter/output/report_options.h"
 #include "exporter/source/attach.h"
 #include "exporter/source/targets.h"
@@ -27,6 +29,8 @@ Examples:
   slabscope report 4711 --top 0                all stacks
   slabscope report 4711 --json | jq '.leaks[0].stack[].function'
   slabscope report 4711 --fail-on-leak --min-bytes 4096
+  slabscope report 4711 --format pprof > heap.pb.gz
+  slabscope report --all                       who died, how, and with how much
 
 Exit codes: 0; 23 with --fail-on-leak if objects are left; 3 target missing or unreadable; 2 usage.
 )";
@@ -41,9 +45,49 @@ struct Options {
   bool fail_on_leak = false;
   bool no_symbols = false;
   bool all_caches = false;
+  bool all = false;
 };
 
+void list_deaths(const Options& options, CommandContext& context) {
+  if (!options.target.empty()) {
+    fail(context, kExitUsage, "--all lists every process that ended; leave out TARGET");
+    return;
+  }
+  const std::vector<Death> deaths = find_deaths();
+  if (options.json || options.format == "json") {
+    context.out << deaths_json(deaths);
+  } else {
+    print_deaths(deaths, context.out,
+                 isatty(STDOUT_FILENO) != 0 ? Color::kTerminal : Color::kNever);
+  }
+}
+
+// The heap as it was left, for pprof.
+void write_pprof(const TargetInfo& target, Symbolizer& symbolizer, const ReportOptions& options,
+                 CommandContext& context) {
+  if (isatty(STDOUT_FILENO) != 0) {
+    fail(context, kExitUsage, "a pprof profile is not for a terminal; redirect it: > heap.pb.gz");
+    return;
+  }
+  const Result<std::string> profile =
+      pprof_of_file(target, symbolizer, {Freed::kInclude, options.progress});
+  end_progress();
+  if (!profile) {
+    fail(context, profile.failure());
+    return;
+  }
+  context.out << *profile;
+}
+
 void show_report(const Options& options, CommandContext& context) {
+  if (options.all) {
+    list_deaths(options, context);
+    return;
+  }
+  if (options.target.empty()) {
+    fail(context, kExitUsage, "TARGET is required, or --all; see `slabscope report --help`");
+    return;
+  }
   const Result<TargetInfo> target = resolve_target(options.target);
   if (!target) {
     fail(context, target.failure());
@@ -64,6 +108,10 @@ void show_report(const Options& options, CommandContext& context) {
   symbolizer_options.open_files = !options.no_symbols;
   symbolizer_options.debug_dirs = options.debug_dirs;
   Symbolizer symbolizer(symbolizer_options);
+  if (options.format == "pprof" && !options.json) {
+    write_pprof(snapshot->target, symbolizer, report_options, context);
+    return;
+  }
   const LeakReport report = build_report(*snapshot, symbolizer, report_options);
   end_progress();
   context.out << (options.json || options.format == "json" ? report_json(report)
@@ -79,10 +127,10 @@ void add_report(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("report", "What a process left behind, also after kill -9");
   command->footer(kHelp);
   auto options = std::make_shared<Options>();
-  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name")
-      ->required();
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}))
+  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name");
+  command->add_flag("--all", options->all, "Every process of this host that ended, newest first");
+  command->add_option("--format", options->format, "text, json or pprof")
+      ->check(CLI::IsMember({"text", "json", "pprof"}))
       ->capture_default_str();
   command->add_flag("--json", options->json, "The same as --format json");
   command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")

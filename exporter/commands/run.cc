@@ -18,6 +18,7 @@
 #include "exporter/commands/commands.h"
 #include "exporter/commands/exit_check.h"
 #include "exporter/output/http.h"
+#include "exporter/output/pprof.h"
 #include "exporter/output/report.h"
 #include "exporter/output/report_options.h"
 #include "exporter/output/scraper.h"
@@ -42,6 +43,7 @@ Examples:
   slabscope run --listen 127.0.0.1:9464 -- ./server     then: curl localhost:9464/metrics
   slabscope run --fail-on-leak --min-bytes 1024 -- ./unit_tests
   slabscope run --report leaks.json --format json -- ./server
+  slabscope run --report heap.pb.gz --format pprof -- ./server    for go tool pprof
   slabscope run --track sampled -- ./server             nearly free; stacks of a sample only
 )";
 
@@ -155,7 +157,11 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();
   leaks.end = end;
-  const std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
+  std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
+  if (options.format == "pprof") {
+    Result<std::string> profile = pprof_of_file(*target, symbolizer);
+    text = profile ? std::move(*profile) : "";
+  }
   if (!write_report(text, options, context)) {
     return child_code == kExitOk ? kExitFailure : child_code;
   }
@@ -163,6 +169,10 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
 }
 
 void run(const RunOptions& options, CommandContext& context) {
+  if (options.format == "pprof" && options.report_file.empty()) {
+    fail(context, kExitUsage, "a pprof profile is not for a terminal; add --report FILE");
+    return;
+  }
   const std::optional<std::string> shim = find_shim();
   if (!shim) {
     fail(context, kExitFailure,
@@ -216,8 +226,8 @@ void add_run(CLI::App& app, CommandContext& context) {
       ->envname("SLABSCOPE_TRACK")
       ->capture_default_str();
   command->add_option("--report", options->report_file, "Write the report to FILE, not to stderr");
-  command->add_option("--format", options->format, "Of the report: text or json")
-      ->check(CLI::IsMember({"text", "json"}))
+  command->add_option("--format", options->format, "Of the report: text, json or pprof")
+      ->check(CLI::IsMember({"text", "json", "pprof"}))
       ->capture_default_str();
   command->add_flag("--fail-on-leak", options->fail_on_leak,
                     "Exit code 23 when something was lost, unless a signal killed PROGRAM");

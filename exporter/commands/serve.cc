@@ -22,7 +22,8 @@ of all of them. Nothing is asked of the processes: only their scope files are re
 
   /metrics   for Prometheus           /                what a person wants to see
   /sd        service discovery        /api/v1/targets  /api/v1/caches?target=PID
-  /-/healthy
+  /-/healthy                          /api/v1/heap?pid=N
+  /debug/pprof/heap?pid=N  for pprof  /heap?pid=N  the live heap as a flame graph
 
 Files of dead processes are removed once their counts have been taken over, after --reap-after.
 
@@ -30,6 +31,7 @@ Examples:
   slabscope serve
   slabscope serve --listen 0.0.0.0:9464 --cache-exclude 'malloc-.*'
   curl localhost:9464/metrics
+  go tool pprof -top 'http://localhost:9464/debug/pprof/heap?pid=4711'
 )";
 
 struct ServeOptions {

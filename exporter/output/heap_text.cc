@@ -247,8 +247,8 @@ std::string HeapText::profile(const HeapProfile& profile) {
 // "+480000 bytes (468K)", "-32 bytes", "about +480000 bytes ±12% (468K)".
 std::string change_text(const Estimate& change, bool estimated, std::string_view noun) {
   const Estimate size = {std::abs(change.value), change.variance};
-  std::string text = noun == "byte" ? bytes_amount(size, estimated)
-                                    : amount_text(size, estimated, noun);
+  std::string text =
+      noun == "byte" ? bytes_amount(size, estimated) : amount_text(size, estimated, noun);
   text.insert(estimated ? std::string_view("about ").size() : 0, change.value < 0 ? "-" : "+");
   return text;
 }

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "exporter/base/text.h"
+#include "exporter/output/heap_routes.h"
 #include "exporter/output/json.h"
 #include "exporter/output/page.h"
 
@@ -126,6 +127,7 @@ struct HttpServer::State {
     });
     add_routes();
     add_api();
+    heap.add_to(server);
   }
 
   void add_routes() {
@@ -175,6 +177,7 @@ struct HttpServer::State {
   }
 
   Scraper& scraper;
+  HeapRoutes heap{scraper};
   httplib::Server server;
   std::thread thread;
   std::atomic<bool> ended = false;

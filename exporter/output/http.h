@@ -3,6 +3,7 @@
 // HttpServer: the exporter's one server, for metrics, pages and the API.
 //
 //   GET /metrics  /  /api/v1/targets  /api/v1/caches?target=PID  /sd  /-/healthy
+//       /heap  /api/v1/heap  /debug/pprof/heap  ?pid=N          (heap_routes.h)
 //
 // Only GET and HEAD; 16 threads and 2 s of patience with an idle connection, so that a handful of
 // them cannot hold up a scrape.  The library would set SO_REUSEPORT, with which a second exporter

@@ -113,7 +113,9 @@ std::string process_section(const ProcessView& view) {
     html += ", " + human_bytes(*view.resident_bytes) + " resident";
   }
   html += ", " + std::to_string(live_threads(snapshot)) + " threads; app " + html_escape(view.app) +
-          "; <a href=\"/api/v1/caches?target=" + pid + "\">JSON</a></p>\n";
+          "; <a href=\"/heap?pid=" + pid +
+          "\">heap by stack</a>, <a href=\"/debug/pprof/heap?pid=" + pid +
+          "\">pprof</a>, <a href=\"/api/v1/caches?target=" + pid + "\">JSON</a></p>\n";
   return html + cache_table(snapshot);
 }
 

@@ -299,4 +299,16 @@ std::string heap_pprof(const HeapProfile& profile) {
   return gzip(heap_pprof_plain(profile));
 }
 
+Result<std::string> pprof_of_file(const TargetInfo& target, Symbolizer& symbolizer,
+                                  const HeapOptions& options) {
+  Result<HeapReading> reading = read_heap(target.path);
+  if (!reading) {
+    return reading.failure();
+  }
+  reading->snapshot.target.state = target.state;
+  HeapOptions with_freed = options;
+  with_freed.freed = Freed::kInclude;
+  return heap_pprof(build_heap_profile(std::move(*reading), symbolizer, with_freed));
+}
+
 }  // namespace slabscope

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "exporter/analysis/heap_profile.h"
+#include "exporter/base/result.h"
 
 namespace slabscope {
 
@@ -26,5 +27,9 @@ namespace slabscope {
 
 // The same before compression.
 [[nodiscard]] std::string heap_pprof_plain(const HeapProfile& profile);
+
+// All of it from a target's scope file; freed stacks are always included.
+[[nodiscard]] Result<std::string> pprof_of_file(const TargetInfo& target, Symbolizer& symbolizer,
+                                                const HeapOptions& options = {});
 
 }  // namespace slabscope
