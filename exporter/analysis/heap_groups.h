@@ -9,8 +9,8 @@
 //   estimate  = sum of w * y            unbiased, whatever sizes are mixed
 //   variance  = sum of w * (w - 1) * y² unbiased likewise; its root is the standard error
 // An object that is certainly taken (w = 1) adds nothing to the variance.     (heap_profile_test)
-// Invariant: memory follows the number of stacks, and with Remember::kYes that of the samples; never
-// that of the objects of a process that tracks them all.
+// Invariant: memory follows the number of stacks, and with Remember::kYes that of the samples;
+// never that of the objects of a process that tracks them all.
 // Called from: heap_profile.cc, heap_growth.cc.
 
 #pragma once

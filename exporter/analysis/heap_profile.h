@@ -2,8 +2,8 @@
 //
 // HeapProfile: what a process holds, by the stack that allocated it, biggest first.
 //
-//   scope file ─► HeapReading ─► Symbolizer ─► HeapProfile ─► text | JSON | pprof | collapsed | html
-//   earlier JSON ──────────────────────────────────┘   └─► heap_growth.h
+//   scope file ─► HeapReading ─► Symbolizer ─► HeapProfile ─► text, JSON, pprof, collapsed, html
+//   earlier JSON ───────────────────────────────────┘  └─► heap_growth.h
 //
 // Invariants
 //   1. Stacks are sorted by live bytes, then objects, then frames; equal readings give equal

@@ -27,9 +27,13 @@ std::string amount_text(const Estimate& amount, bool estimated, std::string_view
   if (!estimated) {
     return text;
   }
-  const double percent = amount.value > 0 ? 100 * amount.standard_error() / amount.value : 0;
-  return "about " + text +
-         (percent < 0.5 ? std::string(" ±<1%") : fmt::format(" ±{:.0f}%", percent));
+  constexpr double kReadable = 200;  // percent; above it the error itself says more
+  const double error = amount.standard_error();
+  const double percent = amount.value > 0 ? 100 * error / amount.value : 0;
+  const std::string spread = percent < 0.5          ? "<1%"
+                             : percent <= kReadable ? fmt::format("{:.0f}%", percent)
+                                                    : std::to_string(whole(error));
+  return "about " + text + " ±" + spread;
 }
 
 std::string bytes_amount(const Estimate& bytes, bool estimated) {

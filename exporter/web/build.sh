@@ -21,7 +21,7 @@ notice='/* Contains d3-flame-graph (Copyright Martin Spier, Apache-2.0,
 http://www.apache.org/licenses/LICENSE-2.0) and modules of D3 (Copyright Mike Bostock, ISC; d3-ease: Copyright
 Mike Bostock and Robert Penner, BSD-3-Clause), which are provided "as is", without warranty of any
 kind. Their licences: exporter/web/LICENSES.txt in the source of slabscope. */'
-(cd "$work" && node_modules/@esbuild/*/bin/esbuild heap_page.js --bundle --minify --format=iife \
+(cd "$work" && node_modules/.bin/esbuild heap_page.js --bundle --minify --format=iife \
   --target=es2020 --charset=utf8 --legal-comments=none --banner:js="$notice" \
   --outfile=heap_page.bundle.js)
 cp "$work/heap_page.bundle.js" .
