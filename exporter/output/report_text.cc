@@ -7,19 +7,18 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 #include <iterator>
 #include <optional>
 #include <string_view>
 
 #include "exporter/base/text.h"
+#include "exporter/output/phrases.h"
 #include "exporter/output/report.h"
 #include "exporter/output/stack_text.h"
 
 namespace slabscope {
 namespace {
 
-constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kMegabyte = 1 << 20;
 constexpr size_t kShownCaches = 20;
 
@@ -61,30 +60,6 @@ class TextReport {
   const ReportOptions& options_;
   std::string text_;
 };
-
-std::string counted(uint64_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
-std::string bytes_text(uint64_t bytes) {
-  return bytes < 10240 ? counted(bytes, "byte")
-                       : fmt::format("{} bytes ({})", bytes, human_bytes(bytes));
-}
-
-std::string date_text(uint64_t realtime_ns) {
-  const auto seconds = static_cast<time_t>(realtime_ns / kSecondNs);
-  std::tm parts{};
-  if (gmtime_r(&seconds, &parts) == nullptr) {
-    return "?";
-  }
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", parts.tm_year + 1900,
-                     parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
-}
-
-std::string duration_text(uint64_t ns) {
-  return ns < 10 * kSecondNs ? fmt::format("{}.{:03}s", ns / kSecondNs, ns % kSecondNs / 1'000'000)
-                             : human_duration(ns / kSecondNs);
-}
 
 std::string TextReport::write() {
   write_headline();
