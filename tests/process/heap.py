@@ -115,7 +115,7 @@ def ended_targets():
 
 
 def test_python3():
-    slabtest.run([sys.executable, "-I", "-S", "-c", PYTHON + "; import os; os._exit(0)"],
+    slabtest.run([sys.executable, "-S", "-c", PYTHON + "; import os; os._exit(0)"],
                  env=slabtest.preloaded(SLABSCOPE_TRACK="all", PYTHONMALLOC="malloc"))
     (file,) = ended_targets().values()
     document = check_forms(file, exact=True)
