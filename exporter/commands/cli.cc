@@ -20,7 +20,8 @@ constexpr const char* kExamples = R"(
 Start here:
   slabscope run -- ./server       run a program; at its end, what it did not free, by source line
   slabscope ps                    which processes can be looked at
-  slabscope caches server         what the heap of one of them holds now
+  slabscope caches server         what the heap of one of them holds now, by size
+  slabscope heap server           the same by who allocated it; --format html for a graph
   slabscope serve                 metrics of all of them, for Prometheus, and a web page
 
 TARGET is a pid, a scope file, or a command name, or a unique part of one.

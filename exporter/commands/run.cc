@@ -160,7 +160,11 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
   if (options.format == "pprof") {
     Result<std::string> profile = pprof_of_file(*target, symbolizer);
-    text = profile ? std::move(*profile) : "";
+    if (!profile) {
+      context.err << "slabscope: no report: " << profile.failure().message << std::endl;
+      return child_code == kExitOk ? kExitFailure : child_code;
+    }
+    text = std::move(*profile);
   }
   if (!write_report(text, options, context)) {
     return child_code == kExitOk ? kExitFailure : child_code;
