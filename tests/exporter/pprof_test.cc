@@ -230,7 +230,7 @@ TEST(Pprof, InlinedCallsAreLinesOfOneLocation) {
   const Message line = decode(decoded.locations.at(1).texts.at(4).at(0));
   EXPECT_EQ(line.number(2), 3u);
   const Message& mapping = decoded.mappings.at(1);
-  for (const uint64_t flag : {7, 8, 9, 10}) {
+  for (const uint64_t flag : {7u, 8u, 9u, 10u}) {
     EXPECT_EQ(mapping.number(flag), 1u) << flag;
   }
 }
