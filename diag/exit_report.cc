@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "diag/frame_text.h"
 #include "diag/text.h"
 #include "slab/base/panic.h"
 #include "slab/base/sys.h"
@@ -17,10 +18,6 @@ namespace {
 
 constexpr unsigned kTopStacks = 20;
 constexpr int kColumn = 12;
-
-void write_line(int fd, const Line& line) {
-  sys::write_all(fd, line.data(), line.size());
-}
 
 // The number, right-aligned in a column.
 Line& column(Line& line, uint64_t value) {
@@ -56,39 +53,6 @@ class TopStacks {
   unsigned count_ = 0;
 };
 
-// The module that held `pc` when the stack was stored, or null.
-const abi::ModuleRecord* find_module(ScopeFile& file, uint64_t pc, uint32_t generation) {
-  uint64_t count = file.section(abi::kSectionModules).used;
-  if (count > abi::kMaxModules)
-    count = abi::kMaxModules;
-  for (uint64_t i = 0; i < count; ++i) {
-    const abi::ModuleRecord& module = file.modules()[i];
-    if (module.state == 1 && pc >= module.start && pc < module.end &&
-        module.loaded_generation <= generation &&
-        (module.unloaded_generation == 0 || generation < module.unloaded_generation)) {
-      return &module;
-    }
-  }
-  return nullptr;
-}
-
-void write_frame(int fd, ScopeFile& file, uint64_t pc, uint32_t generation) {
-  Line line;
-  line.text("      ");
-  const abi::ModuleRecord* module = find_module(file, pc - 1, generation);
-  if (module == nullptr) {
-    line.hex(pc);
-  } else {
-    const uint32_t path =
-        module->path < file.section(abi::kSectionStrings).used && module->path < abi::kStringsBytes
-            ? module->path
-            : 0;
-    line.text(path == 0 ? "[unnamed]" : file.strings() + path, abi::kStringsBytes - path);
-    line.text("+").hex(pc - module->bias);
-  }
-  write_line(fd, line.text("\n"));
-}
-
 void write_stack(int fd, ScopeFile& file, const StackDepot& depot, uint32_t handle) {
   abi::StackRecord* record = depot.find(handle);
   if (record == nullptr)
@@ -100,9 +64,7 @@ void write_stack(int fd, ScopeFile& file, const StackDepot& depot, uint32_t hand
     line.text(" sampled, about ").decimal(record->estimated_live_bytes).text(" bytes in all");
   }
   write_line(fd, line.text("\n"));
-  for (uint32_t i = 0; i < record->frame_count && i < abi::kMaxFrames; ++i) {
-    write_frame(fd, file, StackDepot::frames_of(record)[i], record->generation);
-  }
+  write_frames(fd, file, record);
 }
 
 void write_top_stacks(int fd, ScopeFile& file, const StackDepot& depot) {

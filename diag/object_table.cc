@@ -153,6 +153,7 @@ uint32_t ObjectTable::add(uintptr_t address, size_t size, uint32_t stack, uint16
   object.stack = stack;
   object.interval = interval;
   object.cache = cache;
+  object.remained = 0;
   ++object.sequence;
   std::atomic_ref(object.address).store(address, std::memory_order_release);
   depot_->add(stack, size, interval);
@@ -178,6 +179,12 @@ void ObjectTable::resize(uint32_t index, size_t size) {
     return;
   depot_->resize(object.stack, object.size, size, object.interval);
   std::atomic_ref(object.size).store(size, std::memory_order_relaxed);
+}
+
+void ObjectTable::mark_remained(uint32_t index) {
+  abi::ObjectRecord& object = *record(index);
+  if (find(index) != nullptr && object.remained != UINT16_MAX)
+    ++object.remained;
 }
 
 void ObjectTable::forget() {

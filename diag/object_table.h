@@ -48,6 +48,11 @@ class ObjectTable {
   // before are ignored by remove() from now on. One thread only.
   void forget();
 
+  // One past the highest index that may be in use.
+  uint32_t end() const { return end_.load(std::memory_order_acquire); }
+  // A refused destruction of its cache found the object in use.
+  void mark_remained(uint32_t index);
+
   // The record, or null if the index is not in use.
   [[nodiscard]] const abi::ObjectRecord* find(uint32_t index) const;
 

@@ -22,6 +22,7 @@
 #include "preload/exit_wait.h"
 #include "preload/watch.h"
 #include "slab/base/sys.h"
+#include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/heap.h"
@@ -140,8 +141,8 @@ __attribute__((destructor)) void end() {
   if (report_wanted()) {
     const int fd = diag::open_report(g_options.report);
     if (fd >= 0) {
-      (void)diag::write_exit_report(fd, g_watch.file, g_watch.depot, Config::kLargeId + 1,
-                                    remainder_of, nullptr);
+      (void)diag::write_exit_report(fd, g_watch.file, g_watch.depot, g_caches.limit(), remainder_of,
+                                    nullptr);
       diag::close_report(fd);
     }
   }

@@ -6,6 +6,7 @@
 
 #include "diag/backtrace.h"
 #include "diag/sampler.h"
+#include "diag/text.h"
 #include "preload/foreign.h"
 #include "preload/heap_layout.h"
 #include "slab/base/clock.h"
@@ -63,18 +64,20 @@ CacheStats* cache_created(const CacheInfo& info) {
   abi::CacheRecord& record = g_watch.file.caches()[info.id];
   if (!g_watch.file.ensure(&record, sizeof(record)))
     return &g_unseen_stats;
-  const auto kind = info.id == Config::kLargeId ? abi::CacheKind::kLarge
-                    : info.id == Config::kOwnId ? abi::CacheKind::kOwn
-                                                : abi::CacheKind::kMalloc;
+  const auto kind = info.id == Config::kLargeId         ? abi::CacheKind::kLarge
+                    : info.id == Config::kOwnId         ? abi::CacheKind::kOwn
+                    : info.id >= Config::kFirstObjectId ? abi::CacheKind::kObject
+                                                        : abi::CacheKind::kMalloc;
+  record.stats = {};
   record.kind = static_cast<uint32_t>(kind);
+  record.flags = info.flags;
+  record.generation = info.generation;
   record.object_size = info.object_size;
-  record.align = Config::kGranule;
+  record.align = info.align;
   record.slab_size = info.slab_bytes;
   record.objects_per_slab = info.objects_per_slab;
   record.created_monotonic_ns = monotonic_ns();
-  for (size_t i = 0; i + 1 < sizeof(record.name) && info.name[i] != '\0'; ++i) {
-    record.name[i] = info.name[i];
-  }
+  diag::copy_text(record.name, sizeof(record.name), info.name);
   __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
   raise_used(abi::kSectionCaches, info.id + 1U);
   watch_refresh();
@@ -170,7 +173,7 @@ uint32_t track(const void* object, size_t requested, size_t object_size, unsigne
   if (SC_UNLIKELY(g_watch.file.header()->window_bytes == 0))
     watch_refresh();  // the first block: its address shall lie in a window that readers know
   uint32_t interval = 1;
-  if (g_options.track != abi::TrackMode::kAll) {
+  if (g_options.track != abi::TrackMode::kAll && !watch_tracks_all(cache)) {
     // Objects are drawn by the size of their class; readers weigh them by the size that was asked
     // for. Scaling the interval alike keeps the probability that they compute the true one.
     const double scaled = static_cast<double>(g_options.sample_interval) *
@@ -237,6 +240,7 @@ void watch_install(Hooks& hooks) {
   if (!g_watch.file.ready())
     return;  // no memory even for private numbers: a plain allocator
   hooks.cache_created = cache_created;
+  watch_install_caches(hooks);
   hooks.map_counters = map_counters;
   hooks.slot_opened = slot_opened;
   hooks.slot_closed = slot_closed;
@@ -275,7 +279,7 @@ Remaining remaining_in(unsigned id) {
 
 Remaining watch_remaining() {
   Remaining sum{};
-  for (unsigned id = Config::kFirstMallocId; id <= Config::kLargeId; ++id) {
+  for (unsigned id = Config::kFirstMallocId; id < g_caches.limit(); ++id) {
     const Remaining left = remaining_in(id);
     sum.objects += left.objects;
     sum.bytes += left.bytes;

@@ -34,6 +34,10 @@ extern constinit Watch g_watch;  // all zero at first: it costs no page until it
 void watch_open();
 // Fills in the hooks that watch; the others keep their defaults.
 void watch_install(Hooks& hooks);
+// The part of it for programs' own caches (watch_caches.cc).
+void watch_install_caches(Hooks& hooks);
+// Whether each object of the cache has a stack, whatever SLABSCOPE_TRACK says.
+bool watch_tracks_all(unsigned cache);
 // What is left in the caches now: objects and bytes, also written to the header.
 struct Remaining {
   uint64_t objects;

@@ -4,9 +4,11 @@
 
 #include "slab/base/bits.h"
 #include "slab/base/panic.h"
+#include "slab/cache/cache_guard.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
 #include "slab/cache/large.h"
+#include "slab/cache/object_cache.h"
 #include "slab/cache/record_table.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
@@ -14,29 +16,6 @@
 
 namespace slabscope {
 namespace {
-
-// The cache to work with: the thread's own or, locked, the orphans'.
-class CacheGuard {
- public:
-  CacheGuard() : cache_(g_threads.current_or_start()) {
-    if (SC_UNLIKELY(cache_ == nullptr)) {
-      cache_ = g_threads.lock_orphans();
-      orphan_ = cache_ != nullptr;
-    }
-  }
-  ~CacheGuard() {
-    if (SC_UNLIKELY(orphan_))
-      g_threads.unlock_orphans();
-  }
-  CacheGuard(const CacheGuard&) = delete;
-  CacheGuard& operator=(const CacheGuard&) = delete;
-  ThreadCache* operator->() const { return cache_; }
-  explicit operator bool() const { return cache_ != nullptr; }
-
- private:
-  ThreadCache* cache_;
-  bool orphan_ = false;
-};
 
 void* no_memory() {
   stat_add(g_heap_stats->failures_no_memory, 1);
@@ -176,6 +155,10 @@ void deallocate_slow(void* block) {
       free_unknown(block);
       return;
     }
+    if (SC_UNLIKELY(cache->id() >= Config::kFirstObjectId)) {
+      object_cache(cache->id())->free_in_slab(cache, slab, block);
+      return;
+    }
     if (cache->tracked()) {
       free_tracked_object(cache, slab, block);
       return;
@@ -205,8 +188,10 @@ size_t usable_size(void* block) {
   const Slab* slab = slab_of(block);
   if (slab != nullptr) {
     const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
-    if (cache != nullptr && cache->index_of(slab, block) != KmemCache::kNotAnObject) {
-      return cache->object_size();
+    if (cache != nullptr) {
+      const size_t offset = cache->object_offset();
+      if (cache->index_of(slab, static_cast<char*>(block) - offset) != KmemCache::kNotAnObject)
+        return cache->object_size() - offset;
     }
   } else {
     size_t size = large_size(block);
@@ -229,7 +214,8 @@ void retrack(void* block, size_t size) {
       large_set_record(block, g_hooks.retrack(record, block, size));
   } else if (slab->records != nullptr) {
     const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
-    uint32_t* slot = &slab->records[cache->index_of(slab, block)];
+    const void* place = static_cast<char*>(block) - cache->object_offset();
+    uint32_t* slot = &slab->records[cache->index_of(slab, place)];
     const uint32_t record = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if (record == 0 || record == ThreadCache::kUnrecorded)
       return;
@@ -286,6 +272,7 @@ size_t trim() {
 
 void heap_lock_for_fork() {
   g_threads.lock_for_fork();
+  g_object_caches.lock_for_fork();
   g_caches.lock_for_fork();
   large_lock_for_fork();
   slab_records_lock_for_fork();
@@ -301,6 +288,7 @@ void heap_unlock_after_fork() {
   slab_records_unlock_after_fork();
   large_unlock_after_fork();
   g_caches.unlock_after_fork();
+  g_object_caches.unlock_after_fork();
   g_threads.unlock_after_fork();
 }
 
@@ -312,6 +300,7 @@ void heap_reset_after_fork() {
   large_reset_after_fork();
   g_caches.reset_after_fork();
   g_threads.reset_after_fork();
+  g_object_caches.reset_after_fork();
 }
 
 }  // namespace slabscope

@@ -8,7 +8,7 @@
 namespace slabscope {
 
 void for_each_cache(void (*visit)(const CacheView& cache, void* context), void* context) {
-  for (unsigned id = Config::kFirstMallocId; id <= Config::kLargeId; ++id) {
+  for (unsigned id = Config::kFirstMallocId; id < g_caches.limit(); ++id) {
     if (!g_caches.ready(id))
       continue;
     const bool large = id == Config::kLargeId;

@@ -143,6 +143,10 @@ enum class CacheKind : uint32_t {
   kOwn = 5,  // what the shim's own start allocated; no part of what a program leaves behind
 };
 
+// In CacheRecord::flags, beside what slab_cache_create() was given: a destruction of this cache was
+// refused, because objects of it were in use (ObjectRecord::remained says which).
+inline constexpr uint32_t kDestroyRefused = 1u << 31;
+
 // Gauges and counters that slow paths keep, per cache.
 struct CacheStats {
   uint64_t slabs;             // gauge: slabs this cache owns
@@ -158,9 +162,9 @@ struct CacheStats {
 };
 
 struct CacheRecord {
-  uint32_t state;  // CacheState; stored last
-  uint32_t kind;   // CacheKind
-  uint32_t flags;
+  uint32_t state;        // CacheState; stored last
+  uint32_t kind;         // CacheKind
+  uint32_t flags;        // as given to slab_cache_create(), and kDestroyRefused
   uint32_t object_size;  // bytes handed out per object; 0 for kLarge
   uint32_t align;
   uint32_t slab_size;  // bytes
@@ -222,8 +226,8 @@ struct ObjectRecord {
   uint32_t stack;  // handle
   // Sampling interval in force: weight = 1 / (1 - exp(-size/interval)); 1 = exact.
   uint32_t interval;
-  uint16_t cache;  // id
-  uint16_t reserved0;
+  uint16_t cache;     // id
+  uint16_t remained;  // refused destructions of its cache that found it in use
   uint32_t sequence;  // bumped at each reuse
 };
 static_assert(sizeof(ObjectRecord) == 40);

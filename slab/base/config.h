@@ -25,6 +25,7 @@ struct Config {
   static constexpr unsigned kOwnId =
       kFirstMallocId + kSizeClasses;                // what the shim's own start needs
   static constexpr unsigned kLargeId = kOwnId + 1;  // page runs and mappings
+  static constexpr unsigned kFirstObjectId = 120;   // programs' own caches, from here on
   static constexpr unsigned kMaxCaches = 4032;  // ids below; one thread's bins fit 64 KiB - 1 KiB
 
   // ---- pages --------------------------------------------------------------------------------

@@ -9,12 +9,18 @@
 namespace slabscope {
 namespace {
 
-constinit std::array<CacheStats, Config::kLargeId + 1> g_private_cache_stats{};
+constinit std::array<CacheStats, Config::kMaxCaches> g_private_cache_stats{};
 
 }  // namespace
 
 constinit Hooks g_hooks = {
-    .cache_created = [](const CacheInfo& info) { return &g_private_cache_stats[info.id]; },
+    .cache_created =
+        [](const CacheInfo& info) {
+          g_private_cache_stats[info.id] = {};
+          return &g_private_cache_stats[info.id];
+        },
+    .cache_changed = [](unsigned, CacheLife) {},
+    .destroy_refused = [](const RefusedDestroy&) {},
     .map_counters = [](unsigned, void*) { return false; },
     .slot_opened = [](unsigned, void*) { return true; },
     .slot_closed = [](void*) {},

@@ -27,12 +27,38 @@ struct CacheInfo {
   uint32_t slab_bytes;
   uint32_t objects_per_slab;
   const char* name;  // valid during the call
+  // Of a program's own cache; malloc's have the defaults.
+  uint32_t align = 16;
+  uint32_t flags = 0;       // as given to slab_cache_create()
+  uint32_t generation = 0;  // how often the id was reused
+};
+
+// Where a program's own cache stands, as seen from outside.
+enum class CacheLife : uint8_t {
+  kFree,      // its id is not in use
+  kNew,       // is being made; its name is taken
+  kLive,      // serves
+  kDying,     // is being destroyed, which may yet be refused
+  kZombie,    // destroyed by name; objects of it are still in use
+  kRetiring,  // destroyed; waits for threads to let go of free memory on their lists
+};
+
+// A destruction that was refused because of objects in use.
+struct RefusedDestroy {
+  unsigned id;
+  const char* name;
+  uint32_t object_size;
+  uint64_t objects;
 };
 
 struct Hooks {
   // A cache is about to be used for the first time: where its statistics live from now on, zeroed.
-  // Called under the lock of the cache table; must not allocate.
+  // Called under the lock of the cache table, or of object_cache.h; must not allocate.
   CacheStats* (*cache_created)(const CacheInfo& info);
+  // A program's own cache changed its state. Likewise.
+  void (*cache_changed)(unsigned id, CacheLife life);
+  // To be told to the user, with the stacks of all that remains.
+  void (*destroy_refused)(const RefusedDestroy& refused);
 
   // Maps storage that outlives the process over the kBlockBytes at `at` for the counters of thread
   // slots [block * kSlotsPerBlock, ...). False: private memory stays there. Under the thread

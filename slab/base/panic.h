@@ -31,6 +31,11 @@ class Line {
   Line& decimal(uint64_t value);
   Line& hex(uint64_t value);
   const char* data() const { return buffer_; }
+  // With a NUL at its end.
+  const char* c_str() {
+    buffer_[used_ < kBytes ? used_ : kBytes - 1] = '\0';
+    return buffer_;
+  }
   size_t size() const { return used_; }
 
  private:

@@ -59,43 +59,43 @@ void CacheTable::need(unsigned id) {
   __atomic_store_n(&stats_[id], stats, __ATOMIC_RELEASE);
 }
 
+void CacheTable::add_object_pair(unsigned id, ObjectPair* pair) {
+  __atomic_store_n(&objects_[id - kCount], pair, __ATOMIC_RELEASE);
+  __atomic_store_n(&limit_, id + 1, __ATOMIC_RELEASE);
+}
+
 unsigned CacheTable::shrink_all() {
   unsigned released = 0;
-  for (unsigned id = Config::kFirstMallocId; id < kCount; ++id) {
-    if (!ready(id) || stat_get(stats(id).slabs_empty) == 0)
+  for (unsigned id = Config::kFirstMallocId; id < limit(); ++id) {
+    if (id == Config::kLargeId || !ready(id) || stat_get(stats(id).slabs_empty) == 0)
       continue;
-    released += plain_[id].shrink() + tracked_[id].shrink();
+    released += plain(id)->shrink() + tracked(id)->shrink();
   }
   return released;
 }
 
-void CacheTable::lock_for_fork() SC_NO_THREAD_ANALYSIS {
-  mutex_.lock();
-  for (unsigned id = 1; id < kCount; ++id) {
-    if (!ready(id))
+template <typename Visit>
+void CacheTable::for_each_pair(Visit visit) {
+  for (unsigned id = Config::kFirstMallocId; id < limit(); ++id) {
+    if (id == Config::kLargeId || !ready(id))
       continue;
-    plain_[id].lock_for_fork();
-    tracked_[id].lock_for_fork();
+    visit(*plain(id));
+    visit(*tracked(id));
   }
 }
 
+void CacheTable::lock_for_fork() SC_NO_THREAD_ANALYSIS {
+  mutex_.lock();
+  for_each_pair([](KmemCache& cache) { cache.lock_for_fork(); });
+}
+
 void CacheTable::unlock_after_fork() SC_NO_THREAD_ANALYSIS {
-  for (unsigned id = 1; id < kCount; ++id) {
-    if (!ready(id))
-      continue;
-    plain_[id].unlock_after_fork();
-    tracked_[id].unlock_after_fork();
-  }
+  for_each_pair([](KmemCache& cache) { cache.unlock_after_fork(); });
   mutex_.unlock();
 }
 
 void CacheTable::reset_after_fork() {
-  for (unsigned id = 1; id < kCount; ++id) {
-    if (!ready(id))
-      continue;
-    plain_[id].reset_after_fork();
-    tracked_[id].reset_after_fork();
-  }
+  for_each_pair([](KmemCache& cache) { cache.reset_after_fork(); });
   mutex_.reset_after_fork();
 }
 

@@ -7,17 +7,30 @@
 //
 // Malloc's ids are 1 .. kOwnId - 1 (size_class.h). kOwnId holds what is allocated on behalf of the
 // shim (see OwnScope in slab/heap.h), so that it is not taken for the program's. kLargeId is what
-// large.h counts under, which has statistics but no slabs. Locks: one for making caches; above
-// every cache's own.
+// large.h counts under, which has statistics but no slabs. From kFirstObjectId on ids belong to
+// caches that a program makes and destroys: their pairs are made by object_cache.h, stay where they
+// are for ever, and are reused. Locks: one for making caches; above every cache's own.
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include "slab/base/config.h"
 #include "slab/cache/kmem_cache.h"
 
 namespace slabscope {
+
+// The caches of a program's own id, and what a thread's slow path must know of them.
+struct ObjectPair {
+  KmemCache plain;
+  KmemCache tracked;
+  CacheStats* stats = nullptr;        // nullptr: the id is not in use
+  std::atomic<uint32_t> holders{0};   // threads that have a bin of it
+  std::atomic<bool> draining{false};  // threads are to empty their bins at their next visit
+  bool track_all = false;             // each object gets a stack
+};
 
 class CacheTable {
  public:
@@ -25,15 +38,26 @@ class CacheTable {
 
   // Makes the caches of `id` ready; cheap when they are. 1 <= id <= kLargeId.
   void need(unsigned id);
-  bool ready(unsigned id) const {
-    return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE) != nullptr;
-  }
+  bool ready(unsigned id) const { return stats_or_null(id) != nullptr; }
 
-  // Of a ready id below kCount.
-  KmemCache* plain(unsigned id) { return &plain_[id]; }
-  KmemCache* tracked(unsigned id) { return &tracked_[id]; }
+  // Of a ready id but kLargeId.
+  KmemCache* plain(unsigned id) {
+    return SC_LIKELY(id < kCount) ? &plain_[id] : &object_pair(id)->plain;
+  }
+  KmemCache* tracked(unsigned id) {
+    return SC_LIKELY(id < kCount) ? &tracked_[id] : &object_pair(id)->tracked;
+  }
   // Of a ready id.
-  CacheStats& stats(unsigned id) const { return *__atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE); }
+  CacheStats& stats(unsigned id) const { return *stats_or_null(id); }
+
+  // One past the highest id that was ever used.
+  unsigned limit() const { return __atomic_load_n(&limit_, __ATOMIC_ACQUIRE); }
+  // Of a program's own id; nullptr if it never was in use.
+  ObjectPair* object_pair(unsigned id) const {
+    return __atomic_load_n(&objects_[id - kCount], __ATOMIC_ACQUIRE);
+  }
+  // A new pair for the id limit(), or the first one. Under the lock of object_cache.h.
+  void add_object_pair(unsigned id, ObjectPair* pair);
 
   // Empty slabs of all caches go back to the page heap. Returns how many.
   unsigned shrink_all();
@@ -43,10 +67,23 @@ class CacheTable {
   void reset_after_fork();
 
  private:
+  CacheStats* stats_or_null(unsigned id) const {
+    if (SC_LIKELY(id <= kCount))
+      return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE);
+    const ObjectPair* pair = id < Config::kFirstObjectId ? nullptr : object_pair(id);
+    return pair == nullptr ? nullptr : __atomic_load_n(&pair->stats, __ATOMIC_ACQUIRE);
+  }
+
+  // Both caches of each id that is ready.
+  template <typename Visit>
+  void for_each_pair(Visit visit);
+
   Mutex mutex_;
   KmemCache plain_[kCount];
   KmemCache tracked_[kCount];
   CacheStats* stats_[kCount + 1] = {};
+  unsigned limit_ = Config::kLargeId + 1;
+  ObjectPair* objects_[Config::kMaxCaches - kCount] = {};  // by id - kCount
 };
 
 extern constinit CacheTable g_caches;

@@ -25,6 +25,7 @@ void KmemCache::init(unsigned id, size_t object_size, size_t slab_bytes, Tracked
   capacity_ = static_cast<uint32_t>(slab_bytes / object_size);
   divider_ = Divider(object_size_);
   stats_ = stats;
+  set_mapped_id(tracked_ ? 0 : id);
 }
 
 // ---- slabs come and go ----------------------------------------------------------------------
@@ -85,10 +86,11 @@ Slab* KmemCache::grow() {
   slab->cache.store(this, std::memory_order_release);
   for (size_t i = first; i < first + slab_chunks_; ++i) {
     Chunk* chunk = g_page_map.chunk(i);
-    chunk->slab = slab;
+    __atomic_store_n(&chunk->slab, slab, __ATOMIC_RELAXED);
     chunk->kind.store(ChunkKind::kSlab, std::memory_order_release);
   }
-  g_page_map.set_ids(first, slab_chunks_, tracked_ ? 0 : id_);
+  slab_count_.fetch_add(1, std::memory_order_relaxed);
+  g_page_map.set_ids(first, slab_chunks_, mapped_id_.load(std::memory_order_acquire));
   if (zeroed)
     g_page_heap.balance();
   stat_add(stats_->slabs, 1);
@@ -111,6 +113,7 @@ void KmemCache::release_slab(Slab* slab) {
   stat_sub(stats_->slabs, 1);
   stat_add(stats_->slabs_released, 1);
   stat_sub(g_heap_stats->mapped_slab_bytes, slab_bytes());
+  slab_count_.fetch_sub(1, std::memory_order_release);  // last: the cache may go away with it
 }
 
 void KmemCache::unlist_locked(Slab* slab) {
@@ -135,7 +138,7 @@ void KmemCache::list_slab(Slab* slab) {
     MutexLock lock(mutex_);
     const SlabWord word = slab->load();
     const bool empty = is_empty(word);
-    if (!empty || (partial_count_ == 0 && keeps_empty())) {
+    if (!empty || keeps_locked(partial_count_)) {
       slab->listed = true;
       // What was used and came back is used first, what was never touched last.
       if (word.count == 0) {
@@ -162,7 +165,8 @@ void KmemCache::slab_emptied(Slab* slab) {
         !is_empty(slab->load())) {
       return;
     }
-    if (partial_count_ == 1 && keeps_empty()) {
+    // The last one stays, for a program that frees and allocates in turn.
+    if (keeps_locked(partial_count_ - 1)) {
       set_counted_empty_locked(slab, true);
       return;
     }
@@ -185,23 +189,44 @@ void KmemCache::leave(Slab* slab) {
 }
 
 unsigned KmemCache::shrink() {
+  {
+    MutexLock lock(mutex_);
+    if (keep_ == KeepEmpty::kAll)
+      return 0;
+  }
   unsigned released = 0;
-  for (;;) {
-    Slab* victim = nullptr;
-    {
-      MutexLock lock(mutex_);
-      for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
-        if (is_empty(slab->load()))
-          victim = slab;
-      }
-      if (victim == nullptr)
-        return released;
-      unlist_locked(victim);
-      victim->cache.store(nullptr, std::memory_order_release);
-    }
+  for (Slab* victim = take_empty(); victim != nullptr; victim = take_empty()) {
     release_slab(victim);
     ++released;
   }
+  return released;
+}
+
+Slab* KmemCache::take_empty() {
+  MutexLock lock(mutex_);
+  Slab* victim = nullptr;
+  for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
+    if (is_empty(slab->load()))
+      victim = slab;
+  }
+  if (victim == nullptr)
+    return nullptr;
+  unlist_locked(victim);
+  victim->cache.store(nullptr, std::memory_order_release);
+  return victim;
+}
+
+void KmemCache::set_keep_empty(KeepEmpty keep) {
+  MutexLock lock(mutex_);
+  keep_ = keep;
+}
+
+// Under the lock, because a slab leaves the cache under it: what is another's by now is left alone.
+void KmemCache::remap(Slab* slab) {
+  MutexLock lock(mutex_);
+  if (slab->cache.load(std::memory_order_acquire) != this)
+    return;
+  g_page_map.set_ids(slab->first_chunk, slab_chunks_, mapped_id_.load(std::memory_order_acquire));
 }
 
 // ---- objects come and go --------------------------------------------------------------------

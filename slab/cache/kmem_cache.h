@@ -21,6 +21,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,11 +36,15 @@ namespace slabscope {
 
 enum class Tracked : uint8_t { kNo, kYes };
 
+// Which slabs without an object out a cache keeps for later: malloc's caches the last one; caches
+// whose objects must be destructed first, all (see take_empty()); caches that go away, none.
+enum class KeepEmpty : uint8_t { kOne, kAll, kNone };
+
 class KmemCache {
  public:
   constexpr KmemCache() = default;
 
-  // Before any use. `slab_bytes` is a multiple of kChunk; `stats` outlives the cache.
+  // Before any use, and again when all slabs are gone. `slab_bytes` is a multiple of kChunk; `stats` outlives the cache.
   void init(unsigned id, size_t object_size, size_t slab_bytes, Tracked tracked, CacheStats* stats);
 
   unsigned id() const { return id_; }
@@ -47,6 +52,11 @@ class KmemCache {
   uint32_t slab_bytes() const { return slab_chunks_ << Config::kChunkShift; }
   uint32_t capacity() const { return capacity_; }
   bool tracked() const { return tracked_; }
+  // Where the program's object starts in its place: 0, or behind what a constructor needs.
+  uint32_t object_offset() const { return object_offset_; }
+  void set_object_offset(uint32_t offset) { object_offset_ = offset; }
+  // Slabs owned, by our own count.
+  uint32_t slabs() const { return slab_count_.load(std::memory_order_acquire); }
   CacheStats& stats() const { return *stats_; }
 
   // A slab with objects to give, now CURRENT and the caller's; nullptr without memory.
@@ -79,8 +89,18 @@ class KmemCache {
   // (so it is after init), or goes to the page heap too.
   void keep_empty(bool keep) { __atomic_store_n(&keep_empty_, keep, __ATOMIC_RELAXED); }
 
-  // Gives empty slabs back to the page heap. Returns how many.
+  // Gives empty slabs back to the page heap, unless all are kept. Returns how many.
   unsigned shrink();
+
+  // For caches that come and go (object_cache.h).
+  void set_keep_empty(KeepEmpty keep);
+  // An empty slab, now the caller's alone, who gives it to release_slab(); nullptr: there is none.
+  [[nodiscard]] Slab* take_empty();
+  void release_slab(Slab* slab);
+  // From now on new slabs' chunks carry `id` in the map: 0 sends every free to the slow path.
+  void set_mapped_id(unsigned id) { mapped_id_.store(id, std::memory_order_release); }
+  // If `slab` is this cache's, so do its chunks.
+  void remap(Slab* slab);
 
   void validate();
   void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
@@ -97,13 +117,16 @@ class KmemCache {
   void slab_emptied(Slab* slab);
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);
-  void release_slab(Slab* slab);
   [[noreturn]] SC_COLD void bad_link(const FreeObject* object, const FreeObject* next) const;
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
   void count_out(uint32_t count);
   void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);
   bool keeps_empty() const { return __atomic_load_n(&keep_empty_, __ATOMIC_RELAXED); }
   bool is_empty(const SlabWord& word) const { return word.count == word.carved; }
+  // Whether an empty slab stays when `others` are on the list.
+  bool keeps_locked(uint32_t others) const SC_REQUIRES(mutex_) {
+    return keep_ == KeepEmpty::kAll || (keep_ == KeepEmpty::kOne && keeps_empty() && others == 0);
+  }
 
   Mutex mutex_;
   uint32_t id_ = 0;
@@ -117,6 +140,10 @@ class KmemCache {
   List<Slab> partial_ SC_GUARDED_BY(mutex_);
   uint32_t partial_count_ SC_GUARDED_BY(mutex_) = 0;
   uint32_t empty_count_ SC_GUARDED_BY(mutex_) = 0;
+  KeepEmpty keep_ SC_GUARDED_BY(mutex_) = KeepEmpty::kOne;
+  uint32_t object_offset_ = 0;
+  std::atomic<uint32_t> mapped_id_{0};
+  std::atomic<uint32_t> slab_count_{0};
 };
 
 }  // namespace slabscope

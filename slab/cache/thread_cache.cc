@@ -2,11 +2,16 @@
 
 #include "slab/cache/thread_cache.h"
 
+#include "slab/base/bits.h"
 #include "slab/base/panic.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
+#include "slab/cache/object_cache.h"
+#include "slab/pages/vm.h"
 
 namespace slabscope {
+
+constinit std::atomic<uint32_t> g_drain_requests{0};
 
 // ---- the bookkeeping of one bin -------------------------------------------------------------
 
@@ -25,7 +30,12 @@ void ThreadCache::need_bin(unsigned id) {
   BinSlow& s = slow(id);
   if (SC_LIKELY(s.cap != 0))
     return;
-  g_caches.need(id);
+  if (SC_LIKELY(id < Config::kFirstObjectId)) {
+    g_caches.need(id);
+  } else {
+    // Before the first count: who sees that nothing is in use sees this too.
+    g_caches.object_pair(id)->holders.fetch_add(1, std::memory_order_seq_cst);
+  }
   Bin* b = bin(id);
   CounterPair* counters = counters_of(b);
   (void)g_hooks.counters_needed(counters);
@@ -34,11 +44,20 @@ void ThreadCache::need_bin(unsigned id) {
   s.missed_at = operations(id) - Config::kBinBusy;  // the first miss says nothing yet
   const uint64_t allocs = counted(counters->allocs);
   s.bias = allocs - counted(counters->frees);
-  const uint64_t distance = id == Config::kOwnId ? kNever : g_hooks.sample_distance(&rng_, size);
+  const uint64_t distance = draw_distance(id, size);
   s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
   s.tracked_batch = distance == 0 ? kTrackedBatch : 1;
   // A class has a sample alive now and then: no memory waits for the next one.
   g_caches.tracked(id)->keep_empty(distance == 0);
+}
+
+// How many allocations away the next tracked one is; see Hooks::sample_distance.
+uint64_t ThreadCache::draw_distance(unsigned id, size_t size) {
+  if (SC_UNLIKELY(id == Config::kOwnId))
+    return kNever;
+  if (SC_UNLIKELY(id >= Config::kFirstObjectId && g_caches.object_pair(id)->track_all))
+    return 0;
+  return g_hooks.sample_distance(&rng_, size);
 }
 
 // Sets trip so that list and frees to come stay within the cap (and its slack) and the next
@@ -243,13 +262,15 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   object->next = nullptr;  // or a leak check takes it for a pointer of the program's
   BinSlow& s = slow(id);
   KmemCache* cache = g_caches.tracked(id);
-  const uint32_t record = g_hooks.track(object, requested, cache->object_size(), id, stack);
+  const uint32_t record =
+      g_hooks.track(reinterpret_cast<const char*>(object) + cache->object_offset(), requested,
+                    cache->object_size(), id, stack);
   __atomic_store_n(&slab->records[cache->index_of(slab, object)],
                    record != 0 ? record : kUnrecorded, __ATOMIC_RELAXED);
   CounterPair* counters = counters_of(bin(id));
   count_up(counters->allocs);
   ++s.bias;  // the list did not change
-  const uint64_t distance = g_hooks.sample_distance(&rng_, cache->object_size());
+  const uint64_t distance = draw_distance(id, cache->object_size());
   s.sample_at = counted(counters->allocs) + (distance == 0 ? 0 : distance - 1);
   return object;
 }
@@ -259,12 +280,12 @@ void ThreadCache::free_tracked(KmemCache* cache, Slab* slab, void* object) {
   inside_ = true;
   auto* free_object = static_cast<FreeObject*>(object);
   cache->put(slab, Chain{free_object, free_object, 1});
-  BinSlow& s = slow(cache->id());
   CounterPair* counters = counters_of(bin(cache->id()));
   count_up(counters->frees);
-  --s.bias;  // the list did not change
-  if (s.cap != 0)
+  if (has_bin(cache->id())) {
+    --slow(cache->id()).bias;  // the list did not change
     rearm(cache->id());
+  }
   inside_ = false;
 }
 
@@ -434,19 +455,22 @@ void ThreadCache::leave_current(KmemCache* cache, Slab*& current) {
 }
 
 void ThreadCache::flush_all() {
+  drain_requested();
   inside_ = true;
-  for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id)
-    flush_bin(id);
+  for (unsigned id = Config::kFirstMallocId; id < id_limit(); ++id) {
+    if (has_bin(id))
+      flush_bin(id);
+  }
   inside_ = false;
 }
 
 // Bins in which nothing happened since the last look give their objects back.
 void ThreadCache::flush_idle() {
   inside_ = true;
-  for (unsigned id = Config::kFirstMallocId; id < CacheTable::kCount; ++id) {
-    BinSlow& s = slow(id);
-    if (s.cap == 0)
+  for (unsigned id = Config::kFirstMallocId; id < id_limit(); ++id) {
+    if (!has_bin(id))
       continue;
+    BinSlow& s = slow(id);
     const uint32_t now = operations(id);
     if (now == s.scanned_at) {
       flush_bin(id);
@@ -458,8 +482,63 @@ void ThreadCache::flush_idle() {
   inside_ = false;
 }
 
+// ---- programs' own caches -------------------------------------------------------------------
+
+bool ThreadCache::need_object_bins() {
+  if (SC_LIKELY(object_slow_ != nullptr))
+    return true;
+  constexpr size_t kBytes = sizeof(BinSlow) * (Config::kMaxCaches - Config::kFirstObjectId);
+  object_slow_ = static_cast<BinSlow*>(vm::map(align_up(kBytes, vm::kOsPage)));
+  return object_slow_ != nullptr;
+}
+
+unsigned ThreadCache::id_limit() const {
+  return SC_LIKELY(object_slow_ == nullptr) ? CacheTable::kCount : g_caches.limit();
+}
+
+void ThreadCache::drain(unsigned id) {
+  if (!has_bin(id))
+    return;
+  inside_ = true;
+  flush_bin(id);
+  *bin(id) = {};
+  slow(id) = {};
+  inside_ = false;
+  object_cache_let_go(id);
+}
+
+// Some cache is going away: what this thread holds of it goes back.
+void ThreadCache::drain_requested() {
+  if (drains_ == g_drain_requests.load(std::memory_order_relaxed))
+    return;
+  drains_ = g_drain_requests.load(std::memory_order_acquire);
+  for (unsigned id = Config::kFirstObjectId; id < id_limit(); ++id) {
+    if (g_caches.object_pair(id)->draining.load(std::memory_order_acquire))
+      drain(id);
+  }
+}
+
+// After fork, when the slot's thread was between two steps of a slow path: what its lists held is
+// lost to this child.
+void ThreadCache::forget_lists() {
+  for (unsigned id = 0; id <= Config::kLargeId; ++id)
+    *bin(id) = {};
+  __builtin_memset(slow_, 0, sizeof(BinSlow) * Config::kLargeId);
+  for (unsigned id = Config::kFirstObjectId; id < id_limit(); ++id) {
+    if (!has_bin(id))
+      continue;
+    *bin(id) = {};
+    slow(id) = {};
+  }
+  inside_ = false;
+}
+
+// ---- time -----------------------------------------------------------------------------------
+
 // The heartbeat: every kVisitsPerTick visits a look at the clock, and what is due then.
 void ThreadCache::visit() {
+  if (SC_UNLIKELY(drains_ != g_drain_requests.load(std::memory_order_relaxed)))
+    drain_requested();
   if (SC_LIKELY(++visits_ < Config::kVisitsPerTick))
     return;
   stat_add(g_heap_stats->door_visits, visits_);

@@ -32,6 +32,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -73,13 +74,8 @@ SC_INLINE void* pop_fast(Bin* bin) {
   return object;
 }
 
-// Pushes `object` if its id's list has room and it is not there already, as the one freed last;
-// false: the slow path must look at it.
-SC_INLINE bool push_fast(void* object) {
-  const size_t index = g_page_map.index_of(object);
-  if (SC_UNLIKELY(index >= g_page_map.chunk_limit()))
-    return false;
-  Bin* bin = bin_at(t_bins, g_page_map.id_at(index) * sizeof(Bin));
+// Pushes `object` if the list has room and it is not there already, as the one freed last.
+SC_INLINE bool push_listed(Bin* bin, void* object) {
   CounterPair* counters = counters_of(bin);
   const uint64_t frees = counted(counters->frees);
   if (SC_UNLIKELY(frees >= bin->trip))
@@ -93,6 +89,15 @@ SC_INLINE bool push_fast(void* object) {
   free_object->next = head;
   bin->head = free_object;
   return true;
+}
+
+// Pushes `object` if its id's list has room and it is not there already, as the one freed last;
+// false: the slow path must look at it.
+SC_INLINE bool push_fast(void* object) {
+  const size_t index = g_page_map.index_of(object);
+  if (SC_UNLIKELY(index >= g_page_map.chunk_limit()))
+    return false;
+  return push_listed(bin_at(t_bins, g_page_map.id_at(index) * sizeof(Bin)), object);
 }
 
 // What the slow paths keep of a thread and cache.
@@ -123,7 +128,8 @@ class ThreadCache {
   [[nodiscard]] void* allocate_slow(unsigned id, size_t requested);
   // Frees an object of the plain cache `id` when the fast path did not.
   void free_slow(unsigned id, void* object);
-  // Frees an object of a tracked cache, whose record is already gone.
+  // Frees an object past the list, straight to its slab: one of a tracked cache, whose record is
+  // already gone, or of a cache that is going away.
   void free_tracked(KmemCache* cache, Slab* slab, void* object);
 
   // Whether a large block of `size` bytes is to be tracked.
@@ -148,6 +154,13 @@ class ThreadCache {
   static constexpr size_t kOffset = kFirstHiddenId * sizeof(Bin);
   static constexpr size_t kHiddenIds = 8;
 
+  // ---- for programs' own caches (object_cache.h) ----
+  // Memory for the slow-path records of their ids is there, or is made now; false without memory.
+  [[nodiscard]] bool need_object_bins();
+  // Everything this thread holds of `id` goes back, and the bin with it. By the owner, or when the
+  // slot has none.
+  void drain(unsigned id);
+
  private:
   friend class ThreadRegistry;
   friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
@@ -157,7 +170,18 @@ class ThreadCache {
   static constexpr uint8_t kTrackedBatch = 8;  // if all are tracked; samples are taken one by one
 
   Bin* bin(unsigned id) { return bin_at(bins(), id * sizeof(Bin)); }
-  BinSlow& slow(unsigned id) { return slow_[id]; }
+  BinSlow& slow(unsigned id) {
+    return SC_LIKELY(id < Config::kLargeId) ? slow_[id] : object_slow_[id - Config::kFirstObjectId];
+  }
+  // Whether the bin was ever used.
+  bool has_bin(unsigned id) {
+    return (id < Config::kLargeId || (id >= Config::kFirstObjectId && object_slow_ != nullptr)) &&
+           slow(id).cap != 0;
+  }
+  uint64_t draw_distance(unsigned id, size_t size);
+  SC_COLD void drain_requested();
+  unsigned id_limit() const;  // one past the last id that may have a bin
+  void forget_lists();
   uint64_t length(unsigned id);
   void need_bin(unsigned id);
   void rearm(unsigned id);
@@ -180,6 +204,7 @@ class ThreadCache {
   void visit();
 
   BinSlow* slow_;
+  BinSlow* object_slow_;    // from kFirstObjectId on; nullptr until the first
   ThreadCache* next_free_;  // in the registry's list
   uint64_t rng_;
   uint64_t large_countdown_;  // bytes until a large block is tracked
@@ -187,6 +212,7 @@ class ThreadCache {
   uint32_t visits_;           // since the last look at the clock
   uint32_t last_scan_ms_;
   uint32_t ended_ms_;  // when its thread ended
+  uint32_t drains_;    // of g_drain_requests, so far
   bool used_;          // the slot has ever had a thread: its counters have a page
   bool warm_;          // without a thread, with lists
   bool opened_;        // the slot's counters may be written
@@ -195,5 +221,9 @@ class ThreadCache {
 };
 static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));
 static_assert(Config::kLargeId < ThreadCache::kFirstHiddenId);
+static_assert(ThreadCache::kFirstHiddenId + ThreadCache::kHiddenIds == Config::kFirstObjectId);
+
+// Raised when threads are to look for bins to drain (ObjectPair::draining) at their next visit.
+extern constinit std::atomic<uint32_t> g_drain_requests;
 
 }  // namespace slabscope

@@ -86,6 +86,10 @@ ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
       return nullptr;
     stat_add(g_heap_stats->dropped_threads, 1);
   }
+  for (unsigned id = kFirstCounterPageId; id < g_caches.limit(); id += kCountersPerPage) {
+    if (!counters_present_locked(cache, id))
+      return nullptr;
+  }
   cache->used_ = true;
   cache->rng_ = seed_for(cache);
   cache->large_countdown_ = g_hooks.sample_bytes(&cache->rng_);
@@ -162,6 +166,7 @@ void ThreadRegistry::end() {
   ThreadCache* cache = ThreadCache::current();
   if (cache == nullptr)
     return;
+  cache->drain_requested();
   t_bins = g_no_bins;
   t_life = ThreadLife::kEnded;
   const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
@@ -227,6 +232,62 @@ CounterPair ThreadRegistry::total(unsigned id) {
   return sum;
 }
 
+// ---- programs' own caches -------------------------------------------------------------------
+
+// The page of a slot's counters that `id` is in may be read and written from now on. Where the file
+// has no room it becomes private: exact inside, unseen outside.
+bool ThreadRegistry::counters_present_locked(ThreadCache* cache, unsigned id) {
+  CounterPair* counters = counters_of(cache->bin(id));
+  if (g_hooks.counters_needed(counters))
+    return true;
+  const uintptr_t page = align_down(reinterpret_cast<uintptr_t>(counters), vm::kOsPage);
+  return vm::map_over(reinterpret_cast<void*>(page), vm::kOsPage);
+}
+
+bool ThreadRegistry::prepare_counters(unsigned id) {
+  if (id < kFirstCounterPageId)
+    return true;  // in the page that each slot has anyway
+  MutexLock lock(mutex_);
+  for (unsigned number = 0; number < slots_; ++number) {
+    ThreadCache* cache = cache_of(number);
+    if (cache->used_ && !counters_present_locked(cache, id))
+      return false;
+  }
+  return true;
+}
+
+void ThreadRegistry::reset_counters(unsigned id) {
+  const unsigned slots = slot_count();
+  for (unsigned number = 0; number < slots; ++number) {
+    ThreadCache* cache = cache_of(number);
+    if (!cache->used_)
+      continue;
+    CounterPair* counters = counters_of(cache->bin(id));
+    __atomic_store_n(&counters->allocs, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&counters->frees, 0, __ATOMIC_RELAXED);
+  }
+}
+
+uint32_t ThreadRegistry::count_bins(unsigned id) {
+  uint32_t count = 0;
+  for (unsigned number = 0; number < slot_count(); ++number)
+    count += cache_of(number)->has_bin(id) ? 1U : 0U;
+  return count;
+}
+
+void ThreadRegistry::drain(unsigned id) {
+  ThreadCache* mine = ThreadCache::current();
+  if (mine != nullptr)
+    mine->drain(id);
+  MutexLock orphans(orphan_mutex_);
+  MutexLock lock(mutex_);
+  if (slots_ == 0)
+    return;
+  cache_of(0)->drain(id);
+  for (ThreadCache* cache = free_; cache != nullptr; cache = cache->next_free_)
+    cache->drain(id);
+}
+
 // ---- fork -----------------------------------------------------------------------------------
 
 void ThreadRegistry::lock_for_fork() {
@@ -251,11 +312,7 @@ void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
     if (cache == mine)
       continue;
     if (cache->inside_) {
-      // Its thread was between two steps of a slow path: what its lists held is lost to this child.
-      __builtin_memset(cache->slow_, 0, kSlowBytes);
-      for (unsigned id = 0; id <= Config::kLargeId; ++id)
-        *cache->bin(id) = {};
-      cache->inside_ = false;
+      cache->forget_lists();
     }
     cache->busy_ = false;
     cache->opened_ = false;

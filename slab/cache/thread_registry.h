@@ -45,6 +45,15 @@ class ThreadRegistry {
   ThreadCache* lock_orphans() SC_NO_THREAD_ANALYSIS;
   void unlock_orphans() SC_NO_THREAD_ANALYSIS { orphan_mutex_.unlock(); }
 
+  // For programs' own caches. The counters of `id` may be used in every slot; false without memory.
+  [[nodiscard]] bool prepare_counters(unsigned id);
+  // The counts start anew. When nobody has a bin of `id` any more.
+  void reset_counters(unsigned id);
+  // How many slots have a bin of `id`. In a process with one thread.
+  uint32_t count_bins(unsigned id);
+  // What the caller, threads that ended and the orphans hold of `id` goes back, bins and all.
+  void drain(unsigned id);
+
   // Sums of all slots, dead and alive.
   CounterPair total(unsigned id);
   unsigned blocks() const { return __atomic_load_n(&block_count_, __ATOMIC_ACQUIRE); }
@@ -63,6 +72,12 @@ class ThreadRegistry {
   static constexpr size_t kSlowBytes = sizeof(BinSlow) * Config::kLargeId;
   static constexpr size_t kSlowStride = (kSlowBytes + 4095) & ~size_t{4095};
 
+  // A slot's first page of counters is there as long as the slot; later ones when they are needed.
+  static constexpr unsigned kCountersPerPage = 4096 / sizeof(CounterPair);
+  static constexpr unsigned kFirstCounterPageId =
+      (4096 - Config::kCountersOffset) / sizeof(CounterPair);
+
+  bool counters_present_locked(ThreadCache* cache, unsigned id) SC_REQUIRES(mutex_);
   ThreadCache* start_slow();
   ThreadCache* slot_locked(unsigned number) SC_REQUIRES(mutex_);
   ThreadCache* open_locked(ThreadCache* cache) SC_REQUIRES(mutex_);

@@ -71,6 +71,8 @@ bool PageMap::cover(size_t index, size_t count) {
       return false;
     __atomic_store_n(&segments_[segment], static_cast<Chunk*>(records), __ATOMIC_RELEASE);
   }
+  if (index + count > top_)
+    __atomic_store_n(&top_, index + count, __ATOMIC_RELEASE);
   return true;
 }
 

@@ -67,6 +67,8 @@ class PageMap {
     return (reinterpret_cast<uintptr_t>(address) - base_) >> Config::kChunkShift;
   }
   SC_INLINE size_t chunk_limit() const { return limit_; }
+  // One past the last chunk that was ever covered: where a walk over all chunks ends.
+  size_t chunk_top() const { return __atomic_load_n(&top_, __ATOMIC_ACQUIRE); }
   SC_INLINE void* address_of(size_t index) const {
     return reinterpret_cast<void*>(base_ + (index << Config::kChunkShift));
   }
@@ -104,6 +106,7 @@ class PageMap {
   [[nodiscard]] bool cover_ids(size_t index, size_t count);
 
   uintptr_t base_ = 0;
+  size_t top_ = 0;
   size_t limit_ = 0;  // 0 until init(): every lookup then goes to the slow path
   uint16_t* ids_ = nullptr;
   Chunk** segments_ = nullptr;

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// frame_text: the frames of a recorded stack as text, from inside the process.
+//
+//       /usr/bin/server+0x12ab        the module's file and the address in it, innermost first
+//
+// Raw writes, no allocation, no lock: module records are read as they are. Called from: the reports.
+
+#pragma once
+
+#include "diag/scope_file.h"
+#include "diag/stack_depot.h"
+#include "slab/base/panic.h"
+
+namespace slabscope::diag {
+
+void write_line(int fd, const Line& line);
+// One line a frame.
+void write_frames(int fd, ScopeFile& file, abi::StackRecord* record);
+
+}  // namespace slabscope::diag

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+
+#include "diag/remaining_report.h"
+
+#include <utility>
+
+#include "diag/frame_text.h"
+#include "slab/base/clock.h"
+#include "slab/pages/vm.h"
+
+namespace slabscope::diag {
+namespace {
+
+constexpr unsigned kAddressesPerLine = 4;
+
+// A tracked object of the cache, as a number to sort by: stack first, then age.
+struct Found {
+  uint64_t when;
+  uint32_t stack;
+  uint32_t index;
+  bool before(const Found& other) const {
+    if (stack != other.stack)
+      return stack < other.stack;
+    return when != other.when ? when < other.when : index < other.index;
+  }
+};
+
+// Heapsort: in place, and never slow.
+void sift(Found* found, size_t at, size_t count) {
+  for (size_t child = 2 * at + 1; child < count; at = child, child = 2 * at + 1) {
+    if (child + 1 < count && found[child].before(found[child + 1]))
+      ++child;
+    if (!found[at].before(found[child]))
+      return;
+    std::swap(found[at], found[child]);
+  }
+}
+
+void sort(Found* found, size_t count) {
+  for (size_t i = count / 2; i-- > 0;)
+    sift(found, i, count);
+  for (size_t end = count; end-- > 1;) {
+    std::swap(found[0], found[end]);
+    sift(found, 0, end);
+  }
+}
+
+template <typename Visit>
+void for_each_object(const ObjectTable& objects, uint32_t cache, Visit visit) {
+  const uint32_t end = objects.end();
+  for (uint32_t index = 1; index < end; ++index) {
+    const abi::ObjectRecord* object = objects.find(index);
+    if (object != nullptr && object->cache == cache)
+      visit(index, *object);
+  }
+}
+
+void write_head(int fd, ScopeFile& file, const RemainingIn& remaining) {
+  Line line;
+  line.text("slabscope: ").decimal(file.header()->pid).text(" (");
+  line.text(file.header()->comm, sizeof file.header()->comm).text("): cache ");
+  line.text(remaining.name, 64).text(" is not destroyed: ").decimal(remaining.objects);
+  line.text(remaining.objects == 1 ? " object of " : " objects of ");
+  line.decimal(remaining.object_size);
+  write_line(fd, line.text(remaining.objects == 1 ? " bytes is in use\n" : " bytes are in use\n"));
+}
+
+// The objects of one stack.
+void write_group(int fd, ScopeFile& file, const StackDepot& depot, const ObjectTable& objects,
+                 const Found* group, size_t count) {
+  const uint64_t now = monotonic_ns();
+  const uint64_t age_ms = now > group->when ? (now - group->when) / 1'000'000 : 0;
+  Line line;
+  line.text("  ").decimal(count).text(count == 1 ? " object, " : " objects, the oldest ");
+  line.decimal(age_ms / 1000).text(".");
+  line.text(age_ms % 1000 < 100 ? (age_ms % 1000 < 10 ? "00" : "0") : "").decimal(age_ms % 1000);
+  abi::StackRecord* record = depot.find(group->stack);
+  write_line(fd, line.text(record != nullptr ? " s old, from\n" : " s old, without a stack\n"));
+  if (record != nullptr)
+    write_frames(fd, file, record);
+  for (size_t i = 0; i < count; i += kAddressesPerLine) {
+    Line addresses;
+    addresses.text("    at");
+    for (size_t k = i; k < count && k < i + kAddressesPerLine; ++k) {
+      const abi::ObjectRecord* object = objects.find(group[k].index);
+      if (object != nullptr)
+        addresses.text(" ").hex(object->address);
+    }
+    write_line(fd, addresses.text("\n"));
+  }
+}
+
+void write_groups(int fd, ScopeFile& file, const StackDepot& depot, const ObjectTable& objects,
+                  const Found* found, size_t count) {
+  size_t first = 0;
+  for (size_t i = 1; i <= count; ++i) {
+    if (i < count && found[i].stack == found[first].stack)
+      continue;
+    write_group(fd, file, depot, objects, found + first, i - first);
+    first = i;
+  }
+}
+
+}  // namespace
+
+void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTable& objects,
+                      const RemainingIn& remaining) {
+  size_t tracked = 0;
+  for_each_object(objects, remaining.cache, [&](uint32_t index, const abi::ObjectRecord&) {
+    objects.mark_remained(index);
+    ++tracked;
+  });
+  if (fd < 0)
+    return;
+  write_head(fd, file, remaining);
+  const size_t bytes = (tracked * sizeof(Found) + vm::kOsPage - 1) & ~(vm::kOsPage - 1);
+  auto* found = tracked == 0 ? nullptr : static_cast<Found*>(vm::map(bytes));
+  if (found != nullptr) {
+    size_t count = 0;
+    for_each_object(objects, remaining.cache, [&](uint32_t index, const abi::ObjectRecord& object) {
+      if (count < tracked)
+        found[count++] = {object.when_monotonic_ns, object.stack, index};
+    });
+    sort(found, count);
+    write_groups(fd, file, depot, objects, found, count);
+    vm::unmap(found, bytes);
+  }
+  if (tracked >= remaining.objects)
+    return;
+  Line line;
+  line.text("  ").decimal(remaining.objects - tracked);
+  line.text(remaining.objects - tracked == 1 ? " object has" : " objects have");
+  write_line(fd, line.text(" no stack on record (SLABSCOPE_TRACK=all or SLAB_STORE_USER records "
+                           "each)\n"));
+}
+
+}  // namespace slabscope::diag

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+//
+// What is seen of programs' own caches: their state in the scope file, and the report when one of
+// them cannot be destroyed.
+//
+//   slab's object_cache.cc ──cache_changed──► CacheRecord::state
+//                          └─destroy_refused─► objects marked, report to stderr or SLABSCOPE_REPORT
+
+#include "diag/exit_report.h"
+#include "diag/remaining_report.h"
+#include "preload/watch.h"
+#include "slab/cache/object_cache.h"
+
+namespace slabscope {
+namespace {
+
+abi::CacheState outside_state(CacheLife life) {
+  switch (life) {
+    case CacheLife::kLive:
+      return abi::CacheState::kLive;
+    case CacheLife::kDying:
+    case CacheLife::kRetiring:
+      return abi::CacheState::kDying;
+    case CacheLife::kZombie:
+      return abi::CacheState::kZombie;
+    case CacheLife::kFree:
+    case CacheLife::kNew:
+      break;
+  }
+  return abi::CacheState::kUnused;
+}
+
+void cache_changed(unsigned id, CacheLife life) {
+  abi::CacheRecord& record = g_watch.file.caches()[id];
+  if (!g_watch.file.ensure(&record, sizeof(record)))
+    return;
+  __atomic_store_n(&record.state, static_cast<uint32_t>(outside_state(life)), __ATOMIC_RELEASE);
+}
+
+void destroy_refused(const RefusedDestroy& refused) {
+  abi::CacheRecord& record = g_watch.file.caches()[refused.id];
+  if (g_watch.file.ensure(&record, sizeof(record)))
+    __atomic_store_n(&record.flags, record.flags | abi::kDestroyRefused, __ATOMIC_RELAXED);
+  int fd = -1;
+  if (__builtin_strcmp(g_options.report, "off") != 0) {
+    const bool automatic = __builtin_strcmp(g_options.report, "auto") == 0;
+    fd = diag::open_report(automatic ? "stderr" : g_options.report);
+  }
+  // Also without a place to write to: the objects are marked.
+  diag::report_remaining(fd, g_watch.file, g_watch.depot, g_watch.objects,
+                         {.cache = refused.id,
+                          .name = refused.name,
+                          .object_size = refused.object_size,
+                          .objects = refused.objects});
+  diag::close_report(fd);
+}
+
+}  // namespace
+
+void watch_install_caches(Hooks& hooks) {
+  hooks.cache_changed = cache_changed;
+  hooks.destroy_refused = destroy_refused;
+}
+
+bool watch_tracks_all(unsigned cache) {
+  return cache >= Config::kFirstObjectId && object_cache(cache)->track_all;
+}
+
+}  // namespace slabscope

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+//
+// The slow half of allocating from an ObjectCache and freeing to it, and what is kept before an
+// object that was constructed.
+
+#include <cerrno>
+
+#include "slab/base/panic.h"
+#include "slab/cache/cache_guard.h"
+#include "slab/cache/object_cache.h"
+
+namespace slabscope {
+
+// ---- constructed objects --------------------------------------------------------------------
+
+// The object in `place`, constructed if it is not.
+void* ObjectCache::hand_out(void* place) {
+  if (SC_LIKELY(!constructs()))
+    return place;
+  auto& mark = static_cast<Head*>(place)->mark;
+  const uint64_t free = free_mark(place);
+  if (mark.load(std::memory_order_relaxed) != free && constructor_ != nullptr)
+    constructor_(object_in(place));
+  mark.store(used_mark(free), std::memory_order_relaxed);
+  return object_in(place);
+}
+
+// The object is free from now on; panics if it was before, or never was one.
+void ObjectCache::take_back_mark(void* object) {
+  void* place = place_of(object);
+  const uint64_t free = free_mark(place);
+  uint64_t found = used_mark(free);
+  // Pairs with retire(): either it finds the mark, or the caller finds the cache leaving.
+  if (SC_LIKELY(static_cast<Head*>(place)->mark.compare_exchange_strong(
+          found, free, std::memory_order_seq_cst))) {
+    return;
+  }
+  if (found == free) {
+    stat_add(g_heap_stats->errors_double_free, 1);
+    panic("double free of", object, "it is free already");
+  }
+  stat_add(g_heap_stats->errors_invalid_free, 1);
+  panic("invalid free of", object, "it was never allocated, or what precedes it was overwritten");
+}
+
+// If a free object is there: destructs it, for good. One of several callers does.
+bool ObjectCache::destruct(void* place) {
+  uint64_t free = free_mark(place);
+  if (!static_cast<Head*>(place)->mark.compare_exchange_strong(free, 0,
+                                                               std::memory_order_seq_cst)) {
+    return false;
+  }
+  if (destructor_ != nullptr)
+    destructor_(object_in(place));
+  return true;
+}
+
+void ObjectCache::destruct_slab(KmemCache& cache, Slab* slab) {
+  const uint32_t carved = slab->load().carved;
+  for (uint32_t i = 0; i < carved; ++i)
+    destruct(slab->base + size_t{i} * cache.object_size());
+}
+
+unsigned ObjectCache::release_empty(KmemCache& cache) {
+  unsigned released = 0;
+  for (Slab* slab = cache.take_empty(); slab != nullptr; slab = cache.take_empty()) {
+    destruct_slab(cache, slab);
+    cache.release_slab(slab);
+    ++released;
+  }
+  return released;
+}
+
+// ---- allocate -------------------------------------------------------------------------------
+
+void* ObjectCache::allocate_slow(Error* error) {
+  if (life() != CacheLife::kLive) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    *error = ENODEV;
+    return nullptr;
+  }
+  void* place = nullptr;
+  {
+    CacheGuard guard;
+    if (guard && guard->need_object_bins()) {
+      if (constructs())
+        place = pop_fast(bin_at(guard->bins(), id_ * sizeof(Bin)));
+      if (place == nullptr)
+        place = guard->allocate_slow(id_, size_);
+      if (SC_UNLIKELY(leaving()))
+        guard->drain(id_);  // its drain may have come before the bin
+    }
+  }
+  if (place == nullptr) {
+    stat_add(g_heap_stats->failures_no_memory, 1);
+    *error = ENOMEM;
+    return nullptr;
+  }
+  void* object = hand_out(place);
+  if (SC_LIKELY(life() == CacheLife::kLive))
+    return object;
+  free_slow(object);  // destroyed meanwhile
+  refused_.fetch_add(1, std::memory_order_relaxed);
+  *error = ENODEV;
+  return nullptr;
+}
+
+// ---- free -----------------------------------------------------------------------------------
+
+void ObjectCache::wrong_cache(const void* object, unsigned id) const {
+  stat_add(g_heap_stats->errors_invalid_free, 1);
+  Line detail;
+  if (id < Config::kFirstObjectId) {
+    detail.text("it is malloc's");
+  } else {
+    detail.text("it is of ").text(object_cache(id)->name(), kNameBytes);
+  }
+  panic("wrong cache for", object, detail.text(", freed into ").text(name_, kNameBytes).c_str());
+}
+
+void ObjectCache::free_slow(void* object) {
+  if (object == nullptr)
+    return;
+  const Chunk* chunk = g_page_map.find(object);
+  const ChunkKind kind =
+      chunk == nullptr ? ChunkKind::kNone : chunk->kind.load(std::memory_order_acquire);
+  if (SC_UNLIKELY(kind == ChunkKind::kLarge))
+    wrong_cache(object, Config::kLargeId);
+  KmemCache* cache =
+      kind == ChunkKind::kSlab ? chunk->slab->cache.load(std::memory_order_acquire) : nullptr;
+  if (SC_UNLIKELY(cache == nullptr)) {
+    stat_add(g_heap_stats->errors_invalid_free, 1);
+    panic("invalid free of", object, "no cache's object, or freed twice");
+  }
+  if (SC_UNLIKELY(cache->id() != id_))
+    wrong_cache(object, cache->id());
+  free_in_slab(cache, chunk->slab, object);
+}
+
+void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
+  void* place = place_of(object);
+  const uint32_t index = cache->index_of(slab, place);
+  if (SC_UNLIKELY(index == KmemCache::kNotAnObject)) {
+    stat_add(g_heap_stats->errors_invalid_free, 1);
+    panic("invalid free of", object, "no object starts there");
+  }
+  if (constructs()) {
+    take_back_mark(object);
+    if (leaving())
+      destruct(place);
+  }
+  if (cache->tracked()) {
+    const uint32_t record = __atomic_exchange_n(&slab->records[index], 0, __ATOMIC_ACQ_REL);
+    if (record == 0) {
+      stat_add(g_heap_stats->errors_double_free, 1);
+      panic("double free of", object, "its record is gone");
+    }
+    if (record != ThreadCache::kUnrecorded)
+      g_hooks.untrack(record, object);
+  }
+  // Until the free is counted the cache must not come to its end; the object is the last reason
+  // that it does not.
+  holders.fetch_add(1, std::memory_order_seq_cst);
+  {
+    CacheGuard guard;
+    if (guard && (cache->tracked() || leaving() || !guard->need_object_bins())) {
+      guard->free_tracked(cache, slab, place);
+    } else if (guard) {
+      if (!constructs() || !push_listed(bin_at(guard->bins(), id_ * sizeof(Bin)), place))
+        guard->free_slow(id_, place);
+      if (SC_UNLIKELY(leaving()))
+        guard->drain(id_);  // its drain may have come before the bin
+    }
+  }
+  object_cache_let_go(id_);
+  if (constructs() && life() == CacheLife::kLive &&
+      stat_get(cache->stats().slabs_empty) > kEmptyKept) {
+    release_empty(*cache);
+    if (leaving())
+      g_object_caches.try_finish(this);
+  }
+}
+
+}  // namespace slabscope

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+//
+// The C functions of slabscope.h: ObjectCache with errno.
+
+#include "slab/slabscope.h"
+
+#include <errno.h>
+
+#include "slab/cache/object_cache.h"
+#include "slab/cache/thread_registry.h"
+
+namespace slabscope {
+namespace {
+
+static_assert(SLAB_HWCACHE_ALIGN == ObjectCache::kHardwareAlign);
+static_assert(SLAB_STORE_USER == ObjectCache::kStoreUser);
+static_assert(SLAB_MAX_OBJECT_SIZE == ObjectCache::kMaxSize);
+static_assert(SLAB_MAX_NAME == ObjectCache::kNameBytes - 1);
+
+SC_INLINE ObjectCache* inside(slab_cache* cache) {
+  return reinterpret_cast<ObjectCache*>(cache);
+}
+SC_INLINE const ObjectCache* inside(const slab_cache* cache) {
+  return reinterpret_cast<const ObjectCache*>(cache);
+}
+SC_INLINE slab_cache* outside(ObjectCache* cache) {
+  return reinterpret_cast<slab_cache*>(cache);
+}
+
+SC_NOINLINE void* allocate_slow(ObjectCache* cache) {
+  Error error = 0;
+  void* object = cache->allocate_slow(&error);
+  if (object == nullptr)
+    errno = error;
+  return object;
+}
+
+SC_INLINE void* allocate(ObjectCache* cache) {
+  void* object = pop_fast(bin_at(t_bins, cache->bin_offset()));
+  return SC_LIKELY(object != nullptr) ? object : allocate_slow(cache);
+}
+
+int destroy(slab_cache* cache, WhenBusy when_busy) {
+  if (cache == nullptr)
+    return 0;
+  uint64_t left = 0;
+  const Error error = g_object_caches.destroy(inside(cache), when_busy, &left);
+  if (error != 0)
+    return -error;
+  return left != 0 ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace slabscope
+
+using slabscope::g_object_caches;
+using slabscope::inside;
+using slabscope::ObjectCache;
+using slabscope::outside;
+
+extern "C" {
+
+SC_EXPORT slab_cache* slab_cache_create(const char* name, size_t size,
+                                        const slab_cache_args* given) {
+  slabscope::ObjectCacheArgs args{.name = name, .size = size};
+  if (given != nullptr) {
+    args.align = given->align;
+    args.flags = given->flags;
+    args.constructor = given->ctor;
+    args.destructor = given->dtor;
+  }
+  slabscope::Error error = 0;
+  ObjectCache* cache = g_object_caches.create(args, &error);
+  if (cache == nullptr)
+    errno = error;
+  return outside(cache);
+}
+
+SC_EXPORT void* slab_cache_alloc(slab_cache* cache) {
+  return slabscope::allocate(inside(cache));
+}
+
+SC_EXPORT void* slab_cache_zalloc(slab_cache* cache) {
+  if (inside(cache)->constructs()) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  void* object = slabscope::allocate(inside(cache));
+  if (object != nullptr)
+    __builtin_memset(object, 0, inside(cache)->size());
+  return object;
+}
+
+SC_EXPORT void slab_cache_free(slab_cache* cache, void* object) {
+  inside(cache)->deallocate(object);
+}
+
+SC_EXPORT size_t slab_cache_alloc_bulk(slab_cache* cache, size_t count, void** objects) {
+  for (size_t i = 0; i < count; ++i) {
+    objects[i] = slabscope::allocate(inside(cache));
+    if (objects[i] != nullptr)
+      continue;
+    const int error = errno;
+    slab_cache_free_bulk(cache, i, objects);
+    errno = error;
+    return 0;
+  }
+  return count;
+}
+
+SC_EXPORT void slab_cache_free_bulk(slab_cache* cache, size_t count, void** objects) {
+  for (size_t i = 0; i < count; ++i)
+    inside(cache)->deallocate(objects[i]);
+}
+
+SC_EXPORT int slab_cache_shrink(slab_cache* cache) {
+  if (cache == nullptr || inside(cache)->life() != slabscope::CacheLife::kLive)
+    return -EINVAL;
+  return static_cast<int>(inside(cache)->shrink());
+}
+
+SC_EXPORT int slab_cache_destroy(slab_cache* cache) {
+  return slabscope::destroy(cache, slabscope::WhenBusy::kRefuse);
+}
+
+SC_EXPORT int slab_cache_destroy_detach(slab_cache* cache) {
+  return slabscope::destroy(cache, slabscope::WhenBusy::kDetach);
+}
+
+SC_EXPORT slab_cache* slab_cache_of(const void* object) {
+  const slabscope::Chunk* chunk = slabscope::g_page_map.find(object);
+  if (chunk == nullptr ||
+      chunk->kind.load(std::memory_order_acquire) != slabscope::ChunkKind::kSlab)
+    return nullptr;
+  const slabscope::KmemCache* cache = chunk->slab->cache.load(std::memory_order_acquire);
+  if (cache == nullptr || cache->id() < slabscope::Config::kFirstObjectId)
+    return nullptr;
+  return outside(slabscope::object_cache(cache->id()));
+}
+
+SC_EXPORT const char* slab_cache_name(const slab_cache* cache) {
+  return inside(cache)->name();
+}
+
+SC_EXPORT size_t slab_cache_size(const slab_cache* cache) {
+  return inside(cache)->size();
+}
+
+SC_EXPORT int slab_cache_get_stats(slab_cache* cache, slab_cache_stats* stats) {
+  const ObjectCache* object_cache = inside(cache);
+  if (cache == nullptr || !slabscope::g_caches.ready(object_cache->id()))
+    return -EINVAL;
+  const slabscope::CounterPair total = slabscope::g_threads.total(object_cache->id());
+  const slabscope::CacheStats& kept = slabscope::g_caches.stats(object_cache->id());
+  *stats = {.active_objects = total.allocs - total.frees,
+            .allocations_total = total.allocs,
+            .frees_total = total.frees,
+            .object_size = object_cache->plain.object_size(),
+            .objects_per_slab = object_cache->plain.capacity(),
+            .slab_size = object_cache->plain.slab_bytes(),
+            .slabs = slabscope::stat_get(kept.slabs),
+            .slabs_empty = slabscope::stat_get(kept.slabs_empty),
+            .allocations_refused = object_cache->refused()};
+  return 0;
+}
+
+SC_EXPORT int slab_cache_for_each(int (*visit)(slab_cache* cache, void* context), void* context) {
+  ObjectCache* cache = g_object_caches.hold_next(0);
+  while (cache != nullptr) {
+    const unsigned next = cache->id() + 1;
+    const int result = visit(outside(cache), context);
+    g_object_caches.let_go(cache);
+    if (result != 0)
+      return result;
+    cache = g_object_caches.hold_next(next);
+  }
+  return 0;
+}
+
+}  // extern "C"

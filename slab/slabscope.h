@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * slabscope.h: object caches for programs that run with libslabscope.so.
+ *
+ *   slab_cache_create ─► alloc ─► free ─► … ─► slab_cache_destroy          0, or -EBUSY and a report
+ *                                          └─► slab_cache_destroy_detach   0, or 1: a zombie that
+ *                                                                          goes with its last object
+ *
+ * A cache hands out objects of one size, from slabs of its own: they lie close together, are found
+ * again by the cache's name in every view of slabscope, and cost what malloc and free cost. Link
+ * with -lslabscope, or look the functions up with dlsym(RTLD_DEFAULT, …) in a program that runs
+ * under LD_PRELOAD. C11 and C++; the typed header for C++ is slab/slabscope.hpp. docs/object-caches.md
+ * is the guide.
+ *
+ * Every function may be called from any thread. What the program must not do: use a cache after it
+ * was destroyed, or free what is not an object of the cache; the latter ends it with one clear line.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct slab_cache;
+
+/* What a cache is to be like; a null pointer stands for all zeroes. */
+struct slab_cache_args {
+  size_t align;   /* of objects: a power of two up to 16384; 0: 16 if it divides the size, else 8 */
+  unsigned flags; /* SLAB_… below */
+  void (*ctor)(
+      void* object); /* once, before an object is first handed out; see SLAB constructors */
+  void (*dtor)(void* object); /* once, when its memory leaves the cache */
+};
+
+/* Objects start at a cache line, small ones at a fraction of one. */
+#define SLAB_HWCACHE_ALIGN 0x00002000u
+/* Each object's stack is recorded, whatever SLABSCOPE_TRACK says. For debugging: slow. */
+#define SLAB_STORE_USER 0x00010000u
+
+/* The largest object. What is larger gains nothing from a cache: use malloc. */
+#define SLAB_MAX_OBJECT_SIZE 32768u
+/* Bytes of a name, its NUL not counted. */
+#define SLAB_MAX_NAME 63u
+
+/* A cache of objects of `size` bytes; `args` may be null. Null with errno:
+ *   EINVAL        a size of 0 or over SLAB_MAX_OBJECT_SIZE, an alignment that cannot be, unknown
+ *                 flags, or a name that is empty or holds a space, a control character or '/'
+ *   ENAMETOOLONG  a name of more than SLAB_MAX_NAME bytes
+ *   EEXIST        a cache of that name exists
+ *   ENOSPC        too many caches (some 3900)
+ *   ENOMEM        no memory
+ * With a constructor, objects keep their state from free to alloc: what is freed must be as the
+ * constructor left it. Neither may fail; both may allocate, and run without any lock of slabscope. */
+struct slab_cache* slab_cache_create(const char* name, size_t size,
+                                     const struct slab_cache_args* args);
+
+/* An object; null with errno ENOMEM, or ENODEV when the cache is being destroyed or is gone. */
+void* slab_cache_alloc(struct slab_cache* cache);
+/* The same, all zero. EINVAL for a cache with a constructor. */
+void* slab_cache_zalloc(struct slab_cache* cache);
+/* Takes an object back; null is allowed. So does free(), for caches without constructor and
+ * destructor a little slower, for the others too. errno stays as it was. */
+void slab_cache_free(struct slab_cache* cache, void* object);
+
+/* All `count` objects or none: returns count, or 0 with errno as slab_cache_alloc. */
+size_t slab_cache_alloc_bulk(struct slab_cache* cache, size_t count, void** objects);
+void slab_cache_free_bulk(struct slab_cache* cache, size_t count, void** objects);
+
+/* Gives empty slabs back. Returns how many, or -EINVAL if the cache is not alive. */
+int slab_cache_shrink(struct slab_cache* cache);
+
+/* Destroys the cache if no object of it is left: 0. Otherwise -EBUSY: the cache is as before, and
+ * all that remains is reported with its stacks (to stderr, or where SLABSCOPE_REPORT says) and
+ * marked in the scope file. -EALREADY: another thread is at it. -EINVAL: there is no such cache any
+ * more. A null cache is none: 0. Allocations by other threads meanwhile fail with ENODEV. */
+int slab_cache_destroy(struct slab_cache* cache);
+/* Removes the cache's name in any case: 0 if no object is left, 1 if some are; the cache then stays
+ * visible as a zombie until the last of them is freed. Errors as above. */
+int slab_cache_destroy_detach(struct slab_cache* cache);
+
+/* The cache whose object lies at `object` (its start, or any byte of it); null for other memory. */
+struct slab_cache* slab_cache_of(const void* object);
+const char* slab_cache_name(const struct slab_cache* cache);
+/* The size that was asked for. */
+size_t slab_cache_size(const struct slab_cache* cache);
+
+struct slab_cache_stats {
+  uint64_t active_objects; /* in use now */
+  uint64_t allocations_total;
+  uint64_t frees_total;
+  uint64_t object_size; /* what an object takes in its slab */
+  uint64_t objects_per_slab;
+  uint64_t slab_size; /* bytes */
+  uint64_t slabs;
+  uint64_t slabs_empty;         /* of these, kept without an object out */
+  uint64_t allocations_refused; /* because the cache was being destroyed */
+};
+/* 0, or -EINVAL if there is no such cache any more. Exact when nobody allocates or frees meanwhile. */
+int slab_cache_get_stats(struct slab_cache* cache, struct slab_cache_stats* stats);
+
+/* Calls visit(cache, context) for each cache that is alive, until one call returns non-zero, which
+ * is returned; else 0. No lock is held: caches may come and go meanwhile, but the one that is
+ * visited keeps its memory until visit returns. */
+int slab_cache_for_each(int (*visit)(struct slab_cache* cache, void* context), void* context);
+
+#ifdef __cplusplus
+}
+#endif
