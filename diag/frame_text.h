@@ -4,7 +4,8 @@
 //
 //       /usr/bin/server+0x12ab        the module's file and the address in it, innermost first
 //
-// Raw writes, no allocation, no lock: module records are read as they are. Called from: the reports.
+// Raw writes, no allocation, no lock: module records are read as they are.
+// Called from: the reports.
 
 #pragma once
 

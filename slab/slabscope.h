@@ -2,18 +2,19 @@
  *
  * slabscope.h: object caches for programs that run with libslabscope.so.
  *
- *   slab_cache_create ─► alloc ─► free ─► … ─► slab_cache_destroy          0, or -EBUSY and a report
- *                                          └─► slab_cache_destroy_detach   0, or 1: a zombie that
- *                                                                          goes with its last object
+ *   slab_cache_create ─► alloc ─► free ─► … ─► slab_cache_destroy         0, or -EBUSY and a report
+ *                                          └─► slab_cache_destroy_detach  0, or 1: a zombie that
+ *                                                                         goes with its last object
  *
  * A cache hands out objects of one size, from slabs of its own: they lie close together, are found
  * again by the cache's name in every view of slabscope, and cost what malloc and free cost. Link
  * with -lslabscope, or look the functions up with dlsym(RTLD_DEFAULT, …) in a program that runs
- * under LD_PRELOAD. C11 and C++; the typed header for C++ is slab/slabscope.hpp. docs/object-caches.md
- * is the guide.
+ * under LD_PRELOAD. C11 and C++; the typed header for C++ is slab/slabscope.hpp. The guide is
+ * docs/object-caches.md.
  *
  * Every function may be called from any thread. What the program must not do: use a cache after it
- * was destroyed, or free what is not an object of the cache; the latter ends it with one clear line.
+ * was destroyed, or free what is not an object of the cache; the latter ends it, with one clear
+ * line.
  */
 #pragma once
 
@@ -28,11 +29,13 @@ struct slab_cache;
 
 /* What a cache is to be like; a null pointer stands for all zeroes. */
 struct slab_cache_args {
-  size_t align;   /* of objects: a power of two up to 16384; 0: 16 if it divides the size, else 8 */
+  /* Of objects: a power of two up to 16384; 0: 16 if it divides the size, else 8. */
+  size_t align;
   unsigned flags; /* SLAB_… below */
-  void (*ctor)(
-      void* object); /* once, before an object is first handed out; see SLAB constructors */
-  void (*dtor)(void* object); /* once, when its memory leaves the cache */
+  /* Once, before an object is first handed out. */
+  void (*ctor)(void* object);
+  /* Once, when its memory leaves the cache. */
+  void (*dtor)(void* object);
 };
 
 /* Objects start at a cache line, small ones at a fraction of one. */
@@ -53,7 +56,7 @@ struct slab_cache_args {
  *   ENOSPC        too many caches (some 3900)
  *   ENOMEM        no memory
  * With a constructor, objects keep their state from free to alloc: what is freed must be as the
- * constructor left it. Neither may fail; both may allocate, and run without any lock of slabscope. */
+ * constructor left it. Neither may fail; both may allocate, and run without a lock of slabscope. */
 struct slab_cache* slab_cache_create(const char* name, size_t size,
                                      const struct slab_cache_args* args);
 
@@ -98,7 +101,7 @@ struct slab_cache_stats {
   uint64_t slabs_empty;         /* of these, kept without an object out */
   uint64_t allocations_refused; /* because the cache was being destroyed */
 };
-/* 0, or -EINVAL if there is no such cache any more. Exact when nobody allocates or frees meanwhile. */
+/* 0, or -EINVAL if there is no such cache any more. Exact when nobody else is at work on it. */
 int slab_cache_get_stats(struct slab_cache* cache, struct slab_cache_stats* stats);
 
 /* Calls visit(cache, context) for each cache that is alive, until one call returns non-zero, which

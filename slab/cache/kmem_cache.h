@@ -44,7 +44,8 @@ class KmemCache {
  public:
   constexpr KmemCache() = default;
 
-  // Before any use, and again when all slabs are gone. `slab_bytes` is a multiple of kChunk; `stats` outlives the cache.
+  // Before any use, and again when all slabs are gone. `slab_bytes` is a multiple of kChunk;
+  // `stats` outlives the cache.
   void init(unsigned id, size_t object_size, size_t slab_bytes, Tracked tracked, CacheStats* stats);
 
   unsigned id() const { return id_; }

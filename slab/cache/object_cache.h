@@ -168,7 +168,8 @@ class ObjectCaches {
   // The last slab or the last bin of a cache that is going away may just have gone.
   void try_finish(ObjectCache* cache);
 
-  // The first cache with an id from `id` on that is alive, held: it keeps its memory until let_go().
+  // The first cache with an id from `id` on that is alive. It is held: its memory stays until
+  // let_go().
   ObjectCache* hold_next(unsigned id);
   void let_go(ObjectCache* cache);
   // Not LIVE any more, but the id not free: for tests and gauges.

@@ -2,16 +2,11 @@
 
 #include "slab/cache/thread_cache.h"
 
-#include "slab/base/bits.h"
 #include "slab/base/panic.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
-#include "slab/cache/object_cache.h"
-#include "slab/pages/vm.h"
 
 namespace slabscope {
-
-constinit std::atomic<uint32_t> g_drain_requests{0};
 
 // ---- the bookkeeping of one bin -------------------------------------------------------------
 
@@ -478,57 +473,6 @@ void ThreadCache::flush_idle() {
       s.slack = 0;
     }
     s.scanned_at = now;
-  }
-  inside_ = false;
-}
-
-// ---- programs' own caches -------------------------------------------------------------------
-
-bool ThreadCache::need_object_bins() {
-  if (SC_LIKELY(object_slow_ != nullptr))
-    return true;
-  constexpr size_t kBytes = sizeof(BinSlow) * (Config::kMaxCaches - Config::kFirstObjectId);
-  object_slow_ = static_cast<BinSlow*>(vm::map(align_up(kBytes, vm::kOsPage)));
-  return object_slow_ != nullptr;
-}
-
-unsigned ThreadCache::id_limit() const {
-  return SC_LIKELY(object_slow_ == nullptr) ? CacheTable::kCount : g_caches.limit();
-}
-
-void ThreadCache::drain(unsigned id) {
-  if (!has_bin(id))
-    return;
-  inside_ = true;
-  flush_bin(id);
-  *bin(id) = {};
-  slow(id) = {};
-  inside_ = false;
-  object_cache_let_go(id);
-}
-
-// Some cache is going away: what this thread holds of it goes back.
-void ThreadCache::drain_requested() {
-  if (drains_ == g_drain_requests.load(std::memory_order_relaxed))
-    return;
-  drains_ = g_drain_requests.load(std::memory_order_acquire);
-  for (unsigned id = Config::kFirstObjectId; id < id_limit(); ++id) {
-    if (g_caches.object_pair(id)->draining.load(std::memory_order_acquire))
-      drain(id);
-  }
-}
-
-// After fork, when the slot's thread was between two steps of a slow path: what its lists held is
-// lost to this child.
-void ThreadCache::forget_lists() {
-  for (unsigned id = 0; id <= Config::kLargeId; ++id)
-    *bin(id) = {};
-  __builtin_memset(slow_, 0, sizeof(BinSlow) * Config::kLargeId);
-  for (unsigned id = Config::kFirstObjectId; id < id_limit(); ++id) {
-    if (!has_bin(id))
-      continue;
-    *bin(id) = {};
-    slow(id) = {};
   }
   inside_ = false;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A C program that is linked with libslabscope.so and keeps its connections in a cache. Objects from
-// three places in four threads remain: a first destroy names them all, a second one succeeds.
+// A C program that is linked with libslabscope.so and keeps its connections in a cache. Objects
+// from three places in four threads remain: a first destroy names them all, a second one succeeds.
 
 #include <errno.h>
 #include <pthread.h>
