@@ -63,7 +63,7 @@ void raise_used(abi::SectionIndex section, uint64_t used) {
 CacheStats* cache_created(const CacheInfo& info) {
   abi::CacheRecord& record = g_watch.file.caches()[info.id];
   if (!g_watch.file.ensure(&record, sizeof(record)))
-    return &g_unseen_stats;
+    return info.id < Config::kFirstObjectId ? &g_unseen_stats : nullptr;
   const auto kind = info.id == Config::kLargeId         ? abi::CacheKind::kLarge
                     : info.id == Config::kOwnId         ? abi::CacheKind::kOwn
                     : info.id >= Config::kFirstObjectId ? abi::CacheKind::kObject

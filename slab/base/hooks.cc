@@ -9,15 +9,14 @@
 namespace slabscope {
 namespace {
 
-constinit std::array<CacheStats, Config::kMaxCaches> g_private_cache_stats{};
+constinit std::array<CacheStats, Config::kLargeId + 1> g_private_cache_stats{};
 
 }  // namespace
 
 constinit Hooks g_hooks = {
     .cache_created =
         [](const CacheInfo& info) {
-          g_private_cache_stats[info.id] = {};
-          return &g_private_cache_stats[info.id];
+          return info.id <= Config::kLargeId ? &g_private_cache_stats[info.id] : nullptr;
         },
     .cache_changed = [](unsigned, CacheLife) {},
     .destroy_refused = [](const RefusedDestroy&) {},

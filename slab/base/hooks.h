@@ -53,6 +53,7 @@ struct RefusedDestroy {
 
 struct Hooks {
   // A cache is about to be used for the first time: where its statistics live from now on, zeroed.
+  // For a program's own cache nullptr will do: nobody outside sees them then.
   // Called under the lock of the cache table, or of object_cache.h; must not allocate.
   CacheStats* (*cache_created)(const CacheInfo& info);
   // A program's own cache changed its state. Likewise.

@@ -61,7 +61,7 @@ void CacheTable::need(unsigned id) {
 
 void CacheTable::add_object_pair(unsigned id, ObjectPair* pair) {
   __atomic_store_n(&objects_[id - kCount], pair, __ATOMIC_RELEASE);
-  __atomic_store_n(&limit_, id + 1, __ATOMIC_RELEASE);
+  __atomic_store_n(&object_limit_, id + 1, __ATOMIC_RELEASE);
 }
 
 unsigned CacheTable::shrink_all() {

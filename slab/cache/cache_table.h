@@ -30,6 +30,7 @@ struct ObjectPair {
   std::atomic<uint32_t> holders{0};   // threads that have a bin of it
   std::atomic<bool> draining{false};  // threads are to empty their bins at their next visit
   bool track_all = false;             // each object gets a stack
+  CacheStats unseen{};                // where stats points if nobody outside shows them
 };
 
 class CacheTable {
@@ -51,7 +52,10 @@ class CacheTable {
   CacheStats& stats(unsigned id) const { return *stats_or_null(id); }
 
   // One past the highest id that was ever used.
-  unsigned limit() const { return __atomic_load_n(&limit_, __ATOMIC_ACQUIRE); }
+  unsigned limit() const {
+    const unsigned objects = __atomic_load_n(&object_limit_, __ATOMIC_ACQUIRE);
+    return objects == 0 ? Config::kLargeId + 1 : objects;
+  }
   // Of a program's own id; nullptr if it never was in use.
   ObjectPair* object_pair(unsigned id) const {
     return __atomic_load_n(&objects_[id - kCount], __ATOMIC_ACQUIRE);
@@ -82,7 +86,7 @@ class CacheTable {
   KmemCache plain_[kCount];
   KmemCache tracked_[kCount];
   CacheStats* stats_[kCount + 1] = {};
-  unsigned limit_ = Config::kLargeId + 1;
+  unsigned object_limit_ = 0;  // one past the highest id of a program's own, or 0
   ObjectPair* objects_[Config::kMaxCaches - kCount] = {};  // by id - kCount
 };
 

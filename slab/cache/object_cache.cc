@@ -116,7 +116,10 @@ void ObjectCache::set_up(unsigned id, const ObjectCacheArgs& args, size_t align,
                        .align = align_,
                        .flags = flags_,
                        .generation = generation_};
+  unseen = {};
   CacheStats* record = g_hooks.cache_created(info);
+  if (record == nullptr)
+    record = &unseen;
   plain.init(id, place, slab_bytes, Tracked::kNo, record);
   tracked.init(id, place, slab_bytes, Tracked::kYes, record);
   for (KmemCache* cache : {&plain, &tracked}) {
