@@ -93,6 +93,9 @@ struct HeapLayoutWriter {
     layout.slow_limit = Config::kLargeId;
     layout.slow_reserve = offsetof(BinSlow, reserve);
     layout.slow_tracked_reserve = offsetof(BinSlow, tracked_reserve);
+    layout.object_limit_at = at(g_caches.object_limit_);
+    layout.object_first = Config::kFirstObjectId;
+    layout.slot_object_slow = ThreadCache::kOffset + offsetof(ThreadCache, object_slow_);
   }
 
   static void write_mappings(abi::HeapLayout& layout) {

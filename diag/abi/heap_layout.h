@@ -113,6 +113,11 @@ struct HeapLayout {
   uint64_t snapshot_stub;  // 0: there is none on this machine
   uint32_t snapshot_stub_bytes;
   uint32_t reserved2;
+
+  // ---- programs' own caches: bins and slow records from object_first on ----
+  uint64_t object_limit_at;   // u32: one past the highest id; 0: there are none
+  uint32_t object_first;      // its bin too lies at slot + id * bin_bytes
+  uint32_t slot_object_slow;  // pointer to the slow records, from object_first on; null: none
 };
 static_assert(sizeof(OwnMemory) == 32);
 static_assert(sizeof(HeapLayout) % 8 == 0);

@@ -38,11 +38,11 @@ bool HeapReader::sane_layout() const {
          fits(l.cache_tracked, 1, l.cache_bytes) && l.slot_bytes > 0 && l.slot_bytes <= 1U << 24 &&
          l.slots_per_block > 0 && l.max_blocks <= 1U << 20 && l.slots_per_block <= 1U << 16 &&
          l.bin_bytes >= 8 && l.id_limit <= l.slot_bytes / l.bin_bytes &&
-         fits(l.slot_slow, 8, l.slot_bytes) && l.slow_limit <= 1U << 16 &&
-         l.slow_bytes <= kMostRecordBytes && fits(l.slow_reserve, 8, l.slow_bytes) &&
-         fits(l.slow_tracked_reserve, 8, l.slow_bytes) && l.huge_entry_bytes > 0 &&
-         l.huge_entry_bytes <= kMostRecordBytes && fits(l.huge_address, 8, l.huge_entry_bytes) &&
-         fits(l.huge_size, 8, l.huge_entry_bytes);
+         fits(l.slot_slow, 8, l.slot_bytes) && fits(l.slot_object_slow, 8, l.slot_bytes) &&
+         l.slow_limit <= 1U << 16 && l.slow_bytes <= kMostRecordBytes &&
+         fits(l.slow_reserve, 8, l.slow_bytes) && fits(l.slow_tracked_reserve, 8, l.slow_bytes) &&
+         l.huge_entry_bytes > 0 && l.huge_entry_bytes <= kMostRecordBytes &&
+         fits(l.huge_address, 8, l.huge_entry_bytes) && fits(l.huge_size, 8, l.huge_entry_bytes);
 }
 
 bool HeapReader::is_mapped(uint64_t begin, uint64_t bytes) const {
@@ -325,11 +325,29 @@ void HeapReader::read_slot(uint64_t slot) {
       free_list(field<uint64_t>(bins, uint64_t{id} * layout_.bin_bytes));
     }
   }
-  const auto slow = memory_.value<uint64_t>(slot + layout_.slot_slow);
+  read_slow_records(slot + layout_.slot_slow, layout_.slow_limit);
+  // Programs' own caches.
+  const uint32_t limit = memory_.value<uint32_t>(layout_.object_limit_at).value_or(0);
+  if (limit <= layout_.object_first || limit > layout_.slot_bytes / layout_.bin_bytes) {
+    return;
+  }
+  const uint32_t count = limit - layout_.object_first;
+  bins.assign(uint64_t{count} * layout_.bin_bytes, std::byte{0});
+  bins.resize(memory_.read(slot + uint64_t{layout_.object_first} * layout_.bin_bytes, bins.data(),
+                           bins.size()));
+  for (uint64_t at = 0; at < bins.size(); at += layout_.bin_bytes) {
+    free_list(field<uint64_t>(bins, at));
+  }
+  read_slow_records(slot + layout_.slot_object_slow, count);
+}
+
+// The lists in `count` slow records, to which a pointer at `pointer_at` leads.
+void HeapReader::read_slow_records(uint64_t pointer_at, uint32_t count) {
+  const auto slow = memory_.value<uint64_t>(pointer_at);
   if (!slow || *slow == 0) {
     return;
   }
-  std::vector<std::byte> records(uint64_t{layout_.slow_limit} * layout_.slow_bytes);
+  std::vector<std::byte> records(uint64_t{count} * layout_.slow_bytes);
   records.resize(memory_.read(*slow, records.data(), records.size()));
   for (uint64_t at = 0; at < records.size(); at += layout_.slow_bytes) {
     free_list(field<uint64_t>(records, at + layout_.slow_reserve));

@@ -52,6 +52,7 @@ class HeapReader {
   void free_chain(const HeapRun& run, uint64_t head, uint64_t count);
   const CacheShape& cache_at(uint64_t address);
   void read_slot(uint64_t slot);
+  void read_slow_records(uint64_t pointer_at, uint32_t count);
   void free_list(uint64_t object);
   bool is_mapped(uint64_t begin, uint64_t bytes) const;
 

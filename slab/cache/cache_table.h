@@ -71,6 +71,8 @@ class CacheTable {
   void reset_after_fork();
 
  private:
+  friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
+
   CacheStats* stats_or_null(unsigned id) const {
     if (SC_LIKELY(id <= kCount))
       return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE);
