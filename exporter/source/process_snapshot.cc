@@ -3,6 +3,7 @@
 #include "exporter/source/process_snapshot.h"
 
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -53,6 +54,19 @@ Result<abi::HeapLayout> read_layout(const TargetInfo& target) {
   return *layout;
 }
 
+// While the process stands still we do not wait behind others for a processor, if we may say so.
+class Hurry {
+ public:
+  Hurry() : before_(getpriority(PRIO_PROCESS, 0)) { setpriority(PRIO_PROCESS, 0, kFirst); }
+  ~Hurry() { setpriority(PRIO_PROCESS, 0, before_); }
+  Hurry(const Hurry&) = delete;
+  Hurry& operator=(const Hurry&) = delete;
+
+ private:
+  static constexpr int kFirst = -20;
+  int before_;
+};
+
 // A thread may be held up in the kernel for a moment, by a vfork child for example.
 Result<StoppedThreads> stop_patiently(pid_t pid, ExitStatus exit_status) {
   for (int tries = 1;; ++tries) {
@@ -79,6 +93,7 @@ Result<std::unique_ptr<ProcessSnapshot>> ProcessSnapshot::take(const TargetInfo&
   if (!layout) {
     return layout.failure();
   }
+  std::optional<Hurry> hurry(std::in_place);
   Result<StoppedThreads> stopped = stop_patiently(pid, exit_status);
   if (!stopped) {
     return stopped.failure();
@@ -93,6 +108,7 @@ Result<std::unique_ptr<ProcessSnapshot>> ProcessSnapshot::take(const TargetInfo&
     snapshot->pause_ = Clock::now() - snapshot->stopped_->since();
     snapshot->stopped_.reset();
     snapshot->memory_ = ProcessMemory(snapshot->copy_);
+    hurry.reset();
   }
   snapshot->mappings_ = read_mappings(snapshot->copy_ != 0 ? snapshot->copy_ : pid);
   return snapshot;

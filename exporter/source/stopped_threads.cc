@@ -5,10 +5,12 @@
 #include <dirent.h>
 #include <elf.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -99,6 +101,28 @@ std::vector<uint64_t> register_set(pid_t tid, int type) {
   words.resize(io.iov_len / sizeof(uint64_t));
   return words;
 }
+
+#if defined(__x86_64__)
+// System calls that fail with EINTR when their thread was merely stopped, and that can be made
+// again as they were (signal(7), on calls interrupted by stop signals).
+constexpr std::array kNeverRestarted = {
+    SYS_read,       SYS_recvfrom,        SYS_recvmsg,     SYS_accept,
+    SYS_accept4,    SYS_epoll_wait,      SYS_epoll_pwait, SYS_semop,
+    SYS_semtimedop, SYS_rt_sigtimedwait, SYS_io_getevents};
+
+// Makes the kernel restart such a call, unless a signal handler runs first: then it fails as it
+// would have. Takes hold when the thread goes on, whoever lets it.
+void restart_if_stopped(pid_t tid, user_regs_struct& registers) {
+  constexpr int64_t kRestartNoHandler = 514;
+  const auto number = static_cast<int64_t>(registers.orig_rax);
+  if (static_cast<int64_t>(registers.rax) != -EINTR ||
+      std::find(kNeverRestarted.begin(), kNeverRestarted.end(), number) == kNeverRestarted.end()) {
+    return;
+  }
+  registers.rax = static_cast<uint64_t>(-kRestartNoHandler);
+  ptrace(PTRACE_SETREGS, tid, nullptr, &registers);
+}
+#endif
 
 }  // namespace
 
@@ -210,6 +234,7 @@ std::optional<Failure> StoppedThreads::read_registers() {
     }
     std::memcpy(&context.registers, context.words.data(), sizeof(context.registers));
 #if defined(__x86_64__)
+    restart_if_stopped(held.tid, context.registers);
     context.stack_pointer = context.registers.rsp;
     context.thread_pointer = context.registers.fs_base;
     context.in_system_call = static_cast<int64_t>(context.registers.orig_rax) >= 0;

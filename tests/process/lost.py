@@ -3,6 +3,7 @@
 """`slabscope leaks` on programs in which the class of each object is known: by the name of the function
 that allocated it, and by LeakSanitizer (gcc -fsanitize=leak) on the same source."""
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -188,6 +189,21 @@ def test_run_is_killed_meanwhile():
         slabtest.eventually(
             lambda: slabscope_json("report", file, "--json")["target"]["state"] == "exited",
             "the program ends in order without its parent", 20)
+
+
+def test_system_calls_go_on():
+    with slabtest.dialog("interrupted") as child:
+        hears(child, "ready")
+        checks = 0
+        while child.poll() is None:
+            # It may end while it is looked at.
+            checks += slabscope("leaks", child.pid, "--json").returncode == 0
+            # A call that the kernel begins anew waits its whole time again: let it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=0.25)
+        said = child.stdout.read()
+        equal((child.returncode, said), (0, "done\n"), f"what was interrupted by {checks} checks")
+        equal(checks > 3, True, "enough checks")
 
 
 def test_exit_codes():
