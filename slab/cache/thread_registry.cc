@@ -128,6 +128,7 @@ ThreadCache* ThreadRegistry::start_slow() {
     MutexLock lock(mutex_);
     if (!booted_) {
       booted_ = true;
+      g_page_heap.prepare();
       if (slab_boot != nullptr)
         slab_boot(g_hooks);
       g_caches.need(Config::kLargeId);

@@ -50,6 +50,11 @@ bool PageHeap::ready_locked() {
   return ready_;
 }
 
+void PageHeap::prepare() {
+  MutexLock lock(mutex_);
+  (void)ready_locked();
+}
+
 bool PageHeap::choose_window_locked() {
   const bool limited = vm::address_space_limit() < (size_t{64} << 30);
   const size_t window = limited ? Config::kSmallWindow : Config::kWindow;

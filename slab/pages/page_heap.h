@@ -46,6 +46,10 @@ class PageHeap {
   enum class Contents : uint8_t { kData, kZeroes };
   void release(size_t index, size_t count, Contents contents = Contents::kData);
 
+  // Chooses the window now rather than with the first run, so that readers outside know from the
+  // start where the heap will be. Without memory the first allocate() tries again.
+  void prepare();
+
   // Grows a run in place from `count` to `wanted` chunks, if what follows it is free.
   [[nodiscard]] bool extend(size_t index, size_t count, size_t wanted);
 
