@@ -4,32 +4,19 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
+#include "tests/exporter/golden.h"
 #include "tests/exporter/heap_fixture.h"
 
 namespace slabscope {
 namespace {
+
+using testing::expect_golden;
 
 using testing::HeapBuilder;
 using testing::kLibrary;
 using testing::kProgram;
 using testing::kSecond;
 using testing::typical_heap;
-
-// Compares with tests/golden/NAME; SLABSCOPE_UPDATE_GOLDEN=1 rewrites it.
-void expect_golden(const std::string& name, const std::string& text) {
-  const std::filesystem::path path =
-      std::filesystem::path(__FILE__).parent_path().parent_path() / "golden" / name;
-  if (std::getenv("SLABSCOPE_UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-  }
-  std::ifstream file(path);
-  const std::string expected{std::istreambuf_iterator<char>(file), {}};
-  EXPECT_EQ(text, expected) << path;
-}
 
 ReportOptions plain() {
   ReportOptions options;

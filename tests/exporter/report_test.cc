@@ -7,33 +7,22 @@
 
 #include <cmath>
 #include <csignal>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "exporter/analysis/stack_frames.h"
 #include "exporter/output/function_name.h"
+#include "tests/exporter/golden.h"
 
 namespace slabscope {
 namespace {
+
+using testing::expect_golden;
 
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kProgram = 0x555500000000;  // where the modules lie
 constexpr uint64_t kLibrary = 0x7f0000000000;
 constexpr uint64_t kShim = 0x7f1000000000;
-
-// Compares with tests/golden/NAME; SLABSCOPE_UPDATE_GOLDEN=1 rewrites it.
-void expect_golden(const std::string& name, const std::string& text) {
-  const std::filesystem::path path = std::filesystem::path(SLABSCOPE_GOLDEN) / name;
-  if (std::getenv("SLABSCOPE_UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-  }
-  std::ifstream file(path);
-  const std::string expected{std::istreambuf_iterator<char>(file), {}};
-  EXPECT_EQ(text, expected) << path;
-}
 
 // A process of which everything is known, and nothing lies on this host's disk.
 class SnapshotBuilder {
