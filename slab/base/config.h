@@ -68,10 +68,11 @@ struct Config {
   // How far a list may grow past that between two visits, so that a malloc/free loop on a short
   // list visits seldom. Earned by visits that find the list short, lost by one that finds it too
   // long.
-  static constexpr size_t kBinSlackBytes = 6 << 10;
+  static constexpr size_t kBinSlackBytes = 32 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
   // A list that may hold fewer objects has no slab of its own: all threads take what they seldom
-  // need, or in few pieces, from the same slabs, and touch one page instead of one each.
+  // need, or in few pieces, from the same slabs, and touch one page instead of one each. Not a
+  // thread that has met another one there.
   static constexpr uint32_t kBinKeepsSlab = 32;
   // Caches of ended threads that wait, lists and all, for the next thread to take them.
   static constexpr unsigned kWarmCaches = 16;

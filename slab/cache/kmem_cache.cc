@@ -30,14 +30,16 @@ void KmemCache::init(unsigned id, size_t object_size, size_t slab_bytes, Tracked
 
 // ---- slabs come and go ----------------------------------------------------------------------
 
-Slab* KmemCache::acquire() {
-  Slab* slab = nullptr;
-  {
-    MutexLock lock(mutex_);
-    slab = partial_.front();
-    if (slab != nullptr)
-      take_from_list_locked(slab);
+Slab* KmemCache::acquire(bool* waited) {
+  if (!mutex_.try_lock()) {
+    if (waited != nullptr)
+      *waited = true;
+    mutex_.lock();
   }
+  Slab* slab = partial_.front();
+  if (slab != nullptr)
+    take_from_list_locked(slab);
+  mutex_.unlock();
   return slab != nullptr ? slab : grow();
 }
 

@@ -60,8 +60,9 @@ class KmemCache {
   uint32_t slabs() const { return slab_count_.load(std::memory_order_acquire); }
   CacheStats& stats() const { return *stats_; }
 
-  // A slab with objects to give, now CURRENT and the caller's; nullptr without memory.
-  [[nodiscard]] Slab* acquire();
+  // A slab with objects to give, now CURRENT and the caller's; nullptr without memory. `*waited` is
+  // set if another thread was at the list just then.
+  [[nodiscard]] Slab* acquire(bool* waited = nullptr);
   // The same, but only a slab to which objects came back, so that memory which was used is used
   // again before more is touched; nullptr if there is none. Costs one load when the list is empty.
   [[nodiscard]] Slab* acquire_used();
@@ -88,7 +89,7 @@ class KmemCache {
 
   // Whether the last slab stays when it is empty, for a program that frees and allocates in turn
   // (so it is after init), or goes to the page heap too.
-  void keep_empty(bool keep) { __atomic_store_n(&keep_empty_, keep, __ATOMIC_RELAXED); }
+  void keep_empty(bool keep) { __atomic_store_n(&drop_empty_, !keep, __ATOMIC_RELAXED); }
 
   // Gives empty slabs back to the page heap, unless all are kept. Returns how many.
   unsigned shrink();
@@ -122,7 +123,7 @@ class KmemCache {
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
   void count_out(uint32_t count);
   void set_counted_empty_locked(Slab* slab, bool counted) SC_REQUIRES(mutex_);
-  bool keeps_empty() const { return __atomic_load_n(&keep_empty_, __ATOMIC_RELAXED); }
+  bool keeps_empty() const { return !__atomic_load_n(&drop_empty_, __ATOMIC_RELAXED); }
   bool is_empty(const SlabWord& word) const { return word.count == word.carved; }
   // Whether an empty slab stays when `others` are on the list.
   bool keeps_locked(uint32_t others) const SC_REQUIRES(mutex_) {
@@ -135,7 +136,7 @@ class KmemCache {
   uint32_t slab_chunks_ = 0;
   uint32_t capacity_ = 0;
   bool tracked_ = false;
-  bool keep_empty_ = true;
+  bool drop_empty_ = false;  // all zero at start: the caches cost no byte of the library's data
   Divider divider_;
   CacheStats* stats_ = nullptr;
   List<Slab> partial_ SC_GUARDED_BY(mutex_);

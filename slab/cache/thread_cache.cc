@@ -116,7 +116,7 @@ void ThreadCache::missed(unsigned id) {
   const uint32_t now = operations(id);
   if (now - s.missed_at < Config::kBinBusy) {
     const uint32_t most = objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects);
-    s.cap = static_cast<uint16_t>(s.cap * 2U < most ? s.cap * 2U : most);
+    s.cap = static_cast<uint8_t>(s.cap * 2U < most ? s.cap * 2U : most);
   }
   s.missed_at = now;
 }
@@ -153,13 +153,13 @@ void ThreadCache::refill(unsigned id, uint32_t wanted) {
       if (chain.count > 0) {
         bin(id)->head = chain.head;
         s.bias += chain.count;
-        if (s.cap < Config::kBinKeepsSlab)
+        if (s.cap < Config::kBinKeepsSlab && !s.crowded)
           leave_current(cache, s.current);
         return;
       }
       leave_current(cache, s.current);
     }
-    s.current = cache->acquire();
+    s.current = cache->acquire(&s.crowded);
     if (s.current == nullptr)
       return;
   }
@@ -471,6 +471,7 @@ void ThreadCache::flush_idle() {
       flush_bin(id);
       s.cap = Config::kBinMinObjects;
       s.slack = 0;
+      s.crowded = false;
     }
     s.scanned_at = now;
   }

@@ -106,7 +106,8 @@ struct BinSlow {
   uint16_t reserve_count;
   uint8_t tracked_batch;  // how many tracked objects are taken from a slab at once
   uint8_t flushed_at;     // `allocs` (modulo 2^8) when the list was last too long
-  uint16_t cap;           // objects the list may hold; 0: the bin was never used
+  uint8_t cap;            // objects the list may hold; 0: the bin was never used
+  bool crowded;           // other threads take slabs of this cache too: the thread keeps its own
   uint16_t slack;         // frees it may take beyond that before the next visit
   Slab* current;          // CURRENT for this thread, or nullptr
   uint64_t bias;
@@ -116,7 +117,7 @@ struct BinSlow {
   Slab* tracked_current;  // of the tracked twin
   FreeObject* tracked_reserve;
 };
-static_assert(sizeof(BinSlow) == 64);
+static_assert(sizeof(BinSlow) == 64 && Config::kBinMaxObjects <= UINT8_MAX);
 
 class ThreadCache {
  public:

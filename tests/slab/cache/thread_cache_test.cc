@@ -117,7 +117,7 @@ TEST(ThreadCache, ThreadsTakeWhatTheySeldomNeedFromOneSlab) {
 
 // What a list may hold at most: its cap and the slack between two visits.
 constexpr size_t kMostObjects = 2 * Config::kBinMaxObjects;
-constexpr size_t kMostBytes = 2 * Config::kBinMaxBytes;
+constexpr size_t kMostBytes = Config::kBinMaxBytes + Config::kBinSlackBytes;
 
 TEST(ThreadCache, NoListHoldsMoreThanItsShareOfBytes) {
   in_fresh_slot([] {
