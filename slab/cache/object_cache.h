@@ -111,6 +111,8 @@ class ObjectCache : public ObjectPair {
  private:
   friend class ObjectCaches;
 
+  void* allocate_held(Error* error);
+
   static constexpr uint32_t kNoId = UINT32_MAX;
   static constexpr uint32_t kEmptyKept = 4;  // slabs of constructed objects, between two looks
 

@@ -73,7 +73,16 @@ unsigned ObjectCache::release_empty(KmemCache& cache) {
 
 // ---- allocate -------------------------------------------------------------------------------
 
+// While it looks, the cache does not come to its end: either this finds it leaving, or the last step
+// of its end finds a holder.
 void* ObjectCache::allocate_slow(Error* error) {
+  holders.fetch_add(1, std::memory_order_seq_cst);
+  void* object = allocate_held(error);
+  object_cache_let_go(id_);
+  return object;
+}
+
+void* ObjectCache::allocate_held(Error* error) {
   if (life() != CacheLife::kLive) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     *error = ENODEV;
@@ -87,7 +96,7 @@ void* ObjectCache::allocate_slow(Error* error) {
         place = pop_fast(bin_at(guard->bins(), id_ * sizeof(Bin)));
       if (place == nullptr)
         place = guard->allocate_slow(id_, size_);
-      if (SC_UNLIKELY(leaving()))
+      if (SC_UNLIKELY(draining.load(std::memory_order_seq_cst)))
         guard->drain(id_);  // its drain may have come before the bin
     }
   }
@@ -168,7 +177,7 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     } else if (guard) {
       if (!constructs() || !push_listed(bin_at(guard->bins(), id_ * sizeof(Bin)), place))
         guard->free_slow(id_, place);
-      if (SC_UNLIKELY(leaving()))
+      if (SC_UNLIKELY(draining.load(std::memory_order_seq_cst)))
         guard->drain(id_);  // its drain may have come before the bin
     }
   }
