@@ -73,8 +73,8 @@ unsigned ObjectCache::release_empty(KmemCache& cache) {
 
 // ---- allocate -------------------------------------------------------------------------------
 
-// While it looks, the cache does not come to its end: either this finds it leaving, or the last step
-// of its end finds a holder.
+// While it looks, the cache does not come to its end: either this finds it leaving, or the last
+// step of its end finds a holder.
 void* ObjectCache::allocate_slow(Error* error) {
   holders.fetch_add(1, std::memory_order_seq_cst);
   void* object = allocate_held(error);
