@@ -148,6 +148,7 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   }
   ReportOptions how = report_options_for(STDERR_FILENO);
   how.min_bytes = options.min_bytes;
+  how.reachable = true;  // its end is every cache's destroy: all that remains is told
   if (!options.report_file.empty()) {
     how.color = false;
     how.width = ReportOptions().width;
