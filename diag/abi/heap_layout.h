@@ -2,7 +2,7 @@
 //
 // HeapLayout: how a reader finds every live object in the memory of a process under the shim.
 //
-//   scope file, Header::heap_layout ─► HeapLayout (constants, in the shim's read-only data)
+//   scope file, Header::heap_layout ─► HeapLayout (in the shim's data, written once)
 //
 //   page map  *segments_at[] ─► chunk records ─► slab record ─► cache record
 //                                  │ large: length    │ word: objects that are back in the slab
@@ -15,8 +15,8 @@
 // variable in that process; every other field is a size, an offset in bytes, or a number.
 //
 // Invariants
-//   1. Filled by the compiler from slab's own types (preload/heap_layout.cc): it cannot differ from
-//      what the allocator does.
+//   1. Filled from slab's own types, by sizeof and offsetof (preload/heap_layout.cc): it cannot
+//      differ from what the allocator does.
 //   2. Nothing in it is trusted: readers bound each walk, and check each address they compute.
 // Why not in the file: it is only of use with the process's memory, which is gone when it is.
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "exporter/base/text.h"
 #include "exporter/source/attach.h"
 #include "exporter/source/attach_tables.h"
 #include "exporter/source/object_summary.h"
@@ -30,6 +31,32 @@ void HeapGroup::add(const HeapGroup& other) {
   for (const auto& [cache, count] : other.caches) {
     caches[cache] += count;
   }
+}
+
+CacheNames cache_names_of(const Snapshot& snapshot) {
+  CacheNames names;
+  for (const Cache& cache : snapshot.caches) {
+    names.emplace(cache.id, printable_utf8(cache.name));
+  }
+  return names;
+}
+
+std::vector<std::string> cache_names(const std::unordered_map<uint32_t, double>& objects,
+                                     const CacheNames& names) {
+  std::vector<std::pair<double, std::string>> ordered;
+  for (const auto& [id, count] : objects) {
+    const auto name = names.find(id);
+    ordered.emplace_back(-count,
+                         name != names.end() ? name->second : "cache " + std::to_string(id));
+  }
+  std::sort(ordered.begin(), ordered.end());
+  std::vector<std::string> result;
+  for (auto& [count, name] : ordered) {
+    if (std::find(result.begin(), result.end(), name) == result.end()) {
+      result.push_back(std::move(name));
+    }
+  }
+  return result;
 }
 
 void HeapGroups::add(const LiveObject& object) {

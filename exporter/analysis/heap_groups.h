@@ -20,6 +20,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "exporter/base/result.h"
 #include "exporter/source/snapshot.h"
@@ -53,6 +54,15 @@ struct HeapGroup {
 
   void add(const HeapGroup& other);
 };
+
+// Names of caches by id, fit to print.
+using CacheNames = std::unordered_map<uint32_t, std::string>;
+[[nodiscard]] CacheNames cache_names_of(const Snapshot& snapshot);
+
+// The names of the caches that `objects` (a number by cache id) lie in, most objects first; each
+// name once.
+[[nodiscard]] std::vector<std::string> cache_names(
+    const std::unordered_map<uint32_t, double>& objects, const CacheNames& names);
 
 class HeapGroups {
  public:

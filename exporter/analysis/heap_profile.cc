@@ -24,8 +24,6 @@ struct Entry {
   double total_bytes = 0;
 };
 
-using Names = std::unordered_map<uint32_t, std::string>;
-
 // Ages count from here: now, the process's end, or the last thing it is known to have done.
 uint64_t age_reference(const HeapReading& reading) {
   const TargetInfo& target = reading.snapshot.target;
@@ -53,23 +51,6 @@ void add_totals(const Stack& stack, uint32_t interval, Entry& entry) {
   entry.total_bytes += entry.live.bytes.value + static_cast<double>(bytes) * weight;
 }
 
-std::vector<std::string> cache_names(const HeapGroup& group, const Names& names) {
-  std::vector<std::pair<double, std::string>> ordered;
-  for (const auto& [id, objects] : group.caches) {
-    const auto name = names.find(id);
-    ordered.emplace_back(-objects,
-                         name != names.end() ? name->second : "cache " + std::to_string(id));
-  }
-  std::sort(ordered.begin(), ordered.end());
-  std::vector<std::string> result;
-  for (auto& [objects, name] : ordered) {
-    if (std::find(result.begin(), result.end(), name) == result.end()) {
-      result.push_back(std::move(name));
-    }
-  }
-  return result;
-}
-
 std::optional<double> age(uint64_t reference_ns, uint64_t when_ns) {
   if (when_ns == 0 || when_ns == UINT64_MAX || reference_ns == 0) {
     return std::nullopt;
@@ -78,7 +59,7 @@ std::optional<double> age(uint64_t reference_ns, uint64_t when_ns) {
 }
 
 HeapStack stack_of(const Entry& entry, const StackFrames::Ids& ids, uint64_t reference_ns,
-                   const Names& names) {
+                   const CacheNames& names) {
   HeapStack stack;
   const HeapGroup& live = entry.live;
   stack.objects = live.objects;
@@ -93,7 +74,7 @@ HeapStack stack_of(const Entry& entry, const StackFrames::Ids& ids, uint64_t ref
   stack.largest = live.largest;
   stack.oldest_seconds = age(reference_ns, live.oldest_ns);
   stack.newest_seconds = age(reference_ns, live.newest_ns);
-  stack.caches = cache_names(live, names);
+  stack.caches = cache_names(live.caches, names);
   stack.stack = ids;
   return stack;
 }
@@ -182,10 +163,7 @@ HeapProfile build_heap_profile(HeapReading reading, Symbolizer& symbolizer,
   count_exactly(snapshot, profile);
   symbolizer.begin_process(snapshot.modules, process_context(snapshot.target));
   StackFrames frames(symbolizer);
-  Names names;
-  for (const Cache& cache : snapshot.caches) {
-    names.emplace(cache.id, printable_utf8(cache.name));
-  }
+  const CacheNames names = cache_names_of(snapshot);
   const uint64_t reference_ns = age_reference(reading);
   profile.time_seconds = realtime_of(snapshot.target, reference_ns);
   for (const auto& [ids, entry] : merge(reading, frames, options)) {

@@ -16,6 +16,7 @@
 #include "exporter/analysis/heap_profile.h"
 #include "exporter/base/text.h"
 #include "exporter/commands/commands.h"
+#include "exporter/commands/stack_options.h"
 #include "exporter/output/heap_json.h"
 #include "exporter/output/heap_text.h"
 #include "exporter/output/heap_tree.h"
@@ -53,17 +54,10 @@ Examples:
 Exit codes: 0; 2 usage; 3 target (or OTHER) missing or unreadable; 125 FILE cannot be written.
 )";
 
-struct HeapCommand {
-  std::string target;
-  std::string format = "text";
+struct HeapCommand : StackOptions {
   std::string file;
   std::string other;
   uint64_t seconds = 0;
-  uint64_t min_bytes = 0;
-  size_t top = ReportOptions().top;
-  std::vector<std::string> debug_dirs;
-  bool json = false;
-  bool no_symbols = false;
 };
 
 Result<HeapReading> read_target(const std::string& text, HeapGroups groups = HeapGroups()) {
@@ -88,11 +82,8 @@ class HeapView {
   HeapView(const HeapCommand& command, CommandContext& context)
       : command_(command),
         context_(context),
-        options_(report_options_for(STDOUT_FILENO)),
-        symbolizer_(symbolizer_options(command)) {
-    options_.top = command.top;
-    options_.min_bytes = command.min_bytes;
-    options_.target_hint = command.target;
+        options_(command.report_options()),
+        symbolizer_(command.symbolizer_options()) {
     if (!command.file.empty()) {
       options_.color = false;
       options_.width = ReportOptions().width;
@@ -150,13 +141,6 @@ class HeapView {
   }
 
  private:
-  static SymbolizerOptions symbolizer_options(const HeapCommand& command) {
-    SymbolizerOptions options;
-    options.open_files = !command.no_symbols;
-    options.debug_dirs = command.debug_dirs;
-    return options;
-  }
-
   HeapProfile profile_of(HeapReading reading) {
     HeapOptions options;
     options.freed = command_.format == "pprof" ? Freed::kInclude : Freed::kLeaveOut;
@@ -257,26 +241,16 @@ void add_heap(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("heap", "The live heap by stack, and what grew in it");
   command->footer(kHelp);
   auto options = std::make_shared<HeapCommand>();
-  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name")
-      ->required();
-  command->add_option("--format", options->format, "text, json, pprof, collapsed or html")
-      ->check(CLI::IsMember({"text", "json", "pprof", "collapsed", "html"}))
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "The same as --format json");
+  add_target(*command, *options)->required();
+  add_formats(*command, *options, "text, json, pprof, collapsed or html",
+              {"text", "json", "pprof", "collapsed", "html"});
   command->add_option("-o,--output", options->file, "Write to FILE, not to standard output");
   command->add_option("--diff", options->other,
                       "What grew since OTHER: a FILE that --json wrote, or another target");
   command->add_option("--seconds", options->seconds, "What grows from now on, for N seconds")
       ->check(check_seconds);
-  command->add_option("--min-bytes", options->min_bytes, "Leave out stacks that hold fewer bytes")
-      ->check(check_number);
-  command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")
-      ->check(check_number)
-      ->capture_default_str();
-  command->add_flag("--no-symbols", options->no_symbols,
-                    "Module and offset only; open no binaries");
-  command->add_option("--debug-dir", options->debug_dirs,
-                      "Look here for debug files (.build-id/…) before /usr/lib/debug");
+  add_selection(*command, *options, "Leave out stacks that hold fewer bytes");
+  add_symbols(*command, *options);
   command->callback([options, &context] { show_heap(*options, context); });
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 
 #include <CLI/App.hpp>
-#include <unistd.h>
 
 #include <memory>
 #include <ostream>
 
 #include "exporter/analysis/leak_check.h"
 #include "exporter/commands/commands.h"
+#include "exporter/commands/stack_options.h"
 #include "exporter/output/report.h"
 #include "exporter/output/report_options.h"
 #include "exporter/source/attach.h"
@@ -39,16 +39,9 @@ Examples:
 Exit codes: 0; 1 with --fail-on-leak if something is lost; 3 target missing or not alive; 2 usage.
 )";
 
-struct Options {
-  std::string target;
-  std::string format = "text";
-  size_t top = ReportOptions().top;
-  uint64_t min_bytes = 0;
+struct Options : StackOptions {
   std::string roots = "all";
-  std::vector<std::string> debug_dirs;
-  bool json = false;
   bool fail_on_leak = false;
-  bool no_symbols = false;
   bool reachable = false;
 };
 
@@ -101,19 +94,12 @@ void show_leaks(const Options& options, CommandContext& context) {
     fail(context, checked.failure());
     return;
   }
-  ReportOptions how = report_options_for(STDOUT_FILENO);
-  how.top = options.top;
-  how.min_bytes = options.min_bytes;
+  ReportOptions how = options.report_options();
   how.reachable = options.reachable;
-  how.target_hint = options.target;
-  SymbolizerOptions symbolizer_options;
-  symbolizer_options.open_files = !options.no_symbols;
-  symbolizer_options.debug_dirs = options.debug_dirs;
-  Symbolizer symbolizer(symbolizer_options);
+  Symbolizer symbolizer(options.symbolizer_options());
   const LeakReport report = build_report(checked->snapshot, symbolizer, how, &checked->check);
   end_progress();
-  context.out << (options.json || options.format == "json" ? report_json(report)
-                                                           : report_text(report, how));
+  context.out << (options.wants_json() ? report_json(report) : report_text(report, how));
   if (options.fail_on_leak && report.checked && has_leaks(report)) {
     context.exit_code = kExitFound;
   }
@@ -125,19 +111,10 @@ void add_leaks(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("leaks", "What a living process has lost for good");
   command->footer(kHelp);
   auto options = std::make_shared<Options>();
-  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name")
-      ->required();
-  command->add_option("--format", options->format, "text or json")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "The same as --format json");
-  command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")
-      ->check(check_number)
-      ->capture_default_str();
-  command
-      ->add_option("--min-bytes", options->min_bytes,
-                   "Leave out stacks that hold fewer bytes, and do not fail for them")
-      ->check(check_number);
+  add_target(*command, *options)->required();
+  add_formats(*command, *options, "text or json", {"text", "json"});
+  add_selection(*command, *options,
+                "Leave out stacks that hold fewer bytes, and do not fail for them");
   command->add_flag("--reachable", options->reachable, "Also list what is not lost");
   command
       ->add_option("--roots", options->roots,
@@ -146,10 +123,7 @@ void add_leaks(CLI::App& app, CommandContext& context) {
                    "program mapped for itself")
       ->check(CLI::IsMember({"all", "modules"}))
       ->capture_default_str();
-  command->add_flag("--no-symbols", options->no_symbols,
-                    "Module and offset only; open no binaries");
-  command->add_option("--debug-dir", options->debug_dirs,
-                      "Look here for debug files (.build-id/…) before /usr/lib/debug");
+  add_symbols(*command, *options);
   command->add_flag("--fail-on-leak", options->fail_on_leak, "Exit with 1 if something is lost");
   command->callback([options, &context] { show_leaks(*options, context); });
 }

@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "exporter/commands/commands.h"
+#include "exporter/commands/stack_options.h"
 #include "exporter/output/deaths.h"
 #include "exporter/output/pprof.h"
 #include "exporter/output/report_options.h"
@@ -35,15 +36,8 @@ Examples:
 Exit codes: 0; 23 with --fail-on-leak if objects are left; 3 target missing or unreadable; 2 usage.
 )";
 
-struct Options {
-  std::string target;
-  std::string format = "text";
-  size_t top = ReportOptions().top;
-  uint64_t min_bytes = 0;
-  std::vector<std::string> debug_dirs;
-  bool json = false;
+struct Options : StackOptions {
   bool fail_on_leak = false;
-  bool no_symbols = false;
   bool all_caches = false;
   bool all = false;
 };
@@ -54,7 +48,7 @@ void list_deaths(const Options& options, CommandContext& context) {
     return;
   }
   const std::vector<Death> deaths = find_deaths();
-  if (options.json || options.format == "json") {
+  if (options.wants_json()) {
     context.out << deaths_json(deaths);
   } else {
     print_deaths(deaths, context.out,
@@ -99,23 +93,16 @@ void show_report(const Options& options, CommandContext& context) {
     return;
   }
   snapshot->target.state = target->state;
-  ReportOptions report_options = report_options_for(STDOUT_FILENO);
-  report_options.top = options.top;
-  report_options.min_bytes = options.min_bytes;
+  ReportOptions report_options = options.report_options();
   report_options.all_caches = options.all_caches;
-  report_options.target_hint = options.target;
-  SymbolizerOptions symbolizer_options;
-  symbolizer_options.open_files = !options.no_symbols;
-  symbolizer_options.debug_dirs = options.debug_dirs;
-  Symbolizer symbolizer(symbolizer_options);
+  Symbolizer symbolizer(options.symbolizer_options());
   if (options.format == "pprof" && !options.json) {
     write_pprof(snapshot->target, symbolizer, report_options, context);
     return;
   }
   const LeakReport report = build_report(*snapshot, symbolizer, report_options);
   end_progress();
-  context.out << (options.json || options.format == "json" ? report_json(report)
-                                                           : report_text(report, report_options));
+  context.out << (options.wants_json() ? report_json(report) : report_text(report, report_options));
   if (options.fail_on_leak && has_leaks(report)) {
     context.exit_code = kExitLeaksInRun;
   }
@@ -127,24 +114,13 @@ void add_report(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("report", "What a process left behind, also after kill -9");
   command->footer(kHelp);
   auto options = std::make_shared<Options>();
-  command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name");
+  add_target(*command, *options);
   command->add_flag("--all", options->all, "Every process of this host that ended, newest first");
-  command->add_option("--format", options->format, "text, json or pprof")
-      ->check(CLI::IsMember({"text", "json", "pprof"}))
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "The same as --format json");
-  command->add_option("--top", options->top, "Stacks in the text, biggest first; 0: all")
-      ->check(check_number)
-      ->capture_default_str();
-  command
-      ->add_option("--min-bytes", options->min_bytes,
-                   "Leave out stacks that hold fewer bytes, and do not fail for them")
-      ->check(check_number);
+  add_formats(*command, *options, "text, json or pprof", {"text", "json", "pprof"});
+  add_selection(*command, *options,
+                "Leave out stacks that hold fewer bytes, and do not fail for them");
   command->add_flag("-a,--all-caches", options->all_caches, "Also caches that hold nothing now");
-  command->add_flag("--no-symbols", options->no_symbols,
-                    "Module and offset only; open no binaries");
-  command->add_option("--debug-dir", options->debug_dirs,
-                      "Look here for debug files (.build-id/…) before /usr/lib/debug");
+  add_symbols(*command, *options);
   command->add_flag("--fail-on-leak", options->fail_on_leak, "Exit with 23 if objects are left");
   command->callback([options, &context] { show_report(*options, context); });
 }

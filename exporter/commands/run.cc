@@ -158,7 +158,7 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();
   leaks.end = end;
-  std::string text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
+  std::string text;
   if (options.format == "pprof") {
     Result<std::string> profile = pprof_of_file(*target, symbolizer);
     if (!profile) {
@@ -166,6 +166,8 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
       return child_code == kExitOk ? kExitFailure : child_code;
     }
     text = std::move(*profile);
+  } else {
+    text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
   }
   if (!write_report(text, options, context)) {
     return child_code == kExitOk ? kExitFailure : child_code;

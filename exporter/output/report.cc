@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "exporter/analysis/heap_groups.h"
 #include "exporter/analysis/stack_frames.h"
 #include "exporter/base/text.h"
 #include "exporter/output/stack_text.h"
@@ -183,26 +184,8 @@ void explain_caches(const Snapshot& snapshot, const StacksByHandle& stacks, Leak
   }
 }
 
-std::vector<std::string> cache_names(const Group& group,
-                                     const std::unordered_map<uint32_t, std::string>& names) {
-  std::vector<std::pair<double, std::string>> ordered;
-  for (const auto& [id, objects] : group.caches) {
-    const auto name = names.find(id);
-    ordered.emplace_back(-objects,
-                         name != names.end() ? name->second : "cache " + std::to_string(id));
-  }
-  std::sort(ordered.begin(), ordered.end());
-  std::vector<std::string> result;
-  for (auto& [objects, name] : ordered) {
-    if (std::find(result.begin(), result.end(), name) == result.end()) {
-      result.push_back(std::move(name));
-    }
-  }
-  return result;
-}
-
 LeakEntry entry_of(const Group& group, const StackFrames::Ids& ids, const StackFrames& frames,
-                   const std::unordered_map<uint32_t, std::string>& names) {
+                   const CacheNames& names) {
   LeakEntry entry;
   entry.objects = rounded(group.objects);
   entry.bytes = rounded(group.bytes);
@@ -210,7 +193,7 @@ LeakEntry entry_of(const Group& group, const StackFrames::Ids& ids, const StackF
   entry.samples = group.samples;
   entry.smallest = group.smallest == UINT64_MAX ? 0 : group.smallest;
   entry.largest = group.largest;
-  entry.caches = cache_names(group, names);
+  entry.caches = cache_names(group.caches, names);
   for (const uint32_t id : ids) {
     entry.stack.push_back(frames.frame(id));
   }
@@ -253,10 +236,7 @@ void add_entries(const Snapshot& snapshot, const Groups& groups, const StacksByH
       options.progress(done, groups.size());
     }
   }
-  std::unordered_map<uint32_t, std::string> names;
-  for (const Cache& cache : snapshot.caches) {
-    names.emplace(cache.id, printable_utf8(cache.name));
-  }
+  const CacheNames names = cache_names_of(snapshot);
   for (const auto& [key, group] : merged) {
     const StackFrames::Ids& ids = key.second;
     const ObjectTotals sums = {rounded(group.objects), rounded(group.bytes)};

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// stack_options: the options of the commands that list stacks (heap, leaks, report): one meaning and
+// one wording for all of them.
+
+#pragma once
+
+#include <CLI/App.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "exporter/analysis/symbolize.h"
+#include "exporter/output/report.h"
+
+namespace slabscope {
+
+struct StackOptions {
+  std::string target;
+  std::string format = "text";
+  size_t top = ReportOptions().top;
+  uint64_t min_bytes = 0;
+  std::vector<std::string> debug_dirs;
+  bool json = false;
+  bool no_symbols = false;
+
+  [[nodiscard]] bool wants_json() const { return json || format == "json"; }
+  // How a report looks on standard output, with what was asked for.
+  [[nodiscard]] ReportOptions report_options() const;
+  [[nodiscard]] SymbolizerOptions symbolizer_options() const;
+};
+
+// TARGET. `options` outlives the command.
+CLI::Option* add_target(CLI::App& command, StackOptions& options);
+// --format, one of `formats`, with `help`; --json.
+void add_formats(CLI::App& command, StackOptions& options, const std::string& help,
+                 const std::vector<std::string>& formats);
+// --top; --min-bytes, with `help`.
+void add_selection(CLI::App& command, StackOptions& options, const std::string& min_bytes_help);
+// --no-symbols, --debug-dir.
+void add_symbols(CLI::App& command, StackOptions& options);
+
+}  // namespace slabscope
