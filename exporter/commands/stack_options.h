@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// stack_options: the options of the commands that list stacks (heap, leaks, report): one meaning and
-// one wording for all of them.
+// stack_options: the options of the commands that list stacks (heap, leaks, report): one meaning
+// and one wording for all of them.
 
 #pragma once
 
