@@ -35,7 +35,8 @@ uint64_t age_reference(const HeapReading& reading) {
 
 double realtime_of(const TargetInfo& target, uint64_t monotonic_ns) {
   const uint64_t since = Cache::clamped_difference(monotonic_ns, target.start_monotonic_ns);
-  return static_cast<double>(Cache::saturating_sum(target.start_realtime_ns, since) / 1000) / 1e6;
+  const uint64_t us = Cache::saturating_sum(target.start_realtime_ns, since) / 1000;
+  return static_cast<double>(us) / 1e6;
 }
 
 // What the depot knows beyond the live objects. Of freed samples only count and sum are kept, so

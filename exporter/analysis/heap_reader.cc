@@ -159,13 +159,13 @@ void HeapReader::add_large(uint64_t chunk, uint64_t length) {
 }
 
 const HeapReader::CacheShape& HeapReader::cache_at(uint64_t address) {
-  static const CacheShape none;
+  static const CacheShape kNone;
   const auto known = caches_.find(address);
   if (known != caches_.end()) {
     return known->second;
   }
   if (caches_.size() >= kMostCaches) {
-    return none;
+    return kNone;
   }
   CacheShape shape;
   std::vector<std::byte> record(layout_.cache_bytes);

@@ -165,6 +165,7 @@ std::vector<LeakGroup> Checker::group() {
     }
   }
   std::vector<LeakGroup> result;
+  result.reserve(groups.size());
   for (auto& [key, sum] : groups) {
     result.push_back(sum);
   }

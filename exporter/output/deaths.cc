@@ -98,7 +98,7 @@ std::string deaths_json(const std::vector<Death>& deaths) {
   Json targets = Json::array();
   for (const Death& death : deaths) {
     Json json = target_json(death.target);
-    const double end = static_cast<double>(death.end_realtime_ns / 1000) / 1e6;
+    const double end = json_seconds(death.end_realtime_ns);
     json["end_time_seconds"] = death.end_known ? Json(end) : Json();
     json["last_sign_time_seconds"] = end;
     json["live_objects"] = death.live_objects;
