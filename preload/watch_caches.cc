@@ -63,7 +63,7 @@ void watch_install_caches(Hooks& hooks) {
 }
 
 bool watch_tracks_all(unsigned cache) {
-  return cache >= Config::kFirstObjectId && object_cache(cache)->track_all;
+  return cache >= Config::kFirstObjectId && g_caches.object_pair(cache)->track_all;
 }
 
 }  // namespace slabscope

@@ -22,6 +22,12 @@
 
 namespace slabscope {
 
+// Whose an id from kFirstObjectId on is.
+enum class PairKind : uint8_t {
+  kObject,      // an ObjectCache
+  kGroupChild,  // a group's part of one of malloc's caches (group.h)
+};
+
 // The caches of a program's own id, and what a thread's slow path must know of them.
 struct ObjectPair {
   KmemCache plain;
@@ -30,6 +36,7 @@ struct ObjectPair {
   std::atomic<uint32_t> holders{0};   // threads that have a bin of it
   std::atomic<bool> draining{false};  // threads are to empty their bins at their next visit
   bool track_all = false;             // each object gets a stack
+  PairKind kind = PairKind::kObject;  // never changes: nor does an id's use
   CacheStats unseen{};                // where stats points if nobody outside shows them
 };
 

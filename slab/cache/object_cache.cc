@@ -194,8 +194,8 @@ void object_cache_let_go(unsigned id) {
 bool ObjectCaches::name_taken_locked(const char* name) {
   if (starts_with(name, "malloc-") || __builtin_strcmp(name, "slabscope") == 0)
     return true;
-  for (unsigned id = Config::kFirstObjectId; id < g_caches.limit(); ++id) {
-    const ObjectCache* cache = object_cache(id);
+  for (const ObjectCache* cache = object_cache_from(Config::kFirstObjectId); cache != nullptr;
+       cache = object_cache_from(cache->id_ + 1)) {
     const CacheLife life = cache->life();
     if ((life == CacheLife::kNew || life == CacheLife::kLive || life == CacheLife::kDying) &&
         __builtin_strcmp(cache->name_, name) == 0) {
@@ -336,8 +336,8 @@ ObjectCache* ObjectCaches::hold_next(unsigned id) {
   MutexLock lock(mutex_);
   if (id < Config::kFirstObjectId)
     id = Config::kFirstObjectId;
-  for (; id < g_caches.limit(); ++id) {
-    ObjectCache* cache = object_cache(id);
+  for (ObjectCache* cache = object_cache_from(id); cache != nullptr;
+       cache = object_cache_from(cache->id_ + 1)) {
     if (cache->life() == CacheLife::kLive) {
       ++cache->references_;
       return cache;
@@ -358,17 +358,19 @@ void ObjectCaches::let_go(ObjectCache* cache) {
 unsigned ObjectCaches::leaving() {
   MutexLock lock(mutex_);
   unsigned count = 0;
-  for (unsigned id = Config::kFirstObjectId; id < g_caches.limit(); ++id)
-    count += object_cache(id)->leaving() ? 1U : 0U;
+  for (const ObjectCache* cache = object_cache_from(Config::kFirstObjectId); cache != nullptr;
+       cache = object_cache_from(cache->id_ + 1)) {
+    count += cache->leaving() ? 1U : 0U;
+  }
   return count;
 }
 
 void ObjectCaches::reset_after_fork() SC_NO_THREAD_ANALYSIS {
   mutex_.reset_after_fork();
-  for (unsigned id = Config::kFirstObjectId; id < g_caches.limit(); ++id) {
-    ObjectCache* cache = object_cache(id);
+  for (ObjectCache* cache = object_cache_from(Config::kFirstObjectId); cache != nullptr;
+       cache = object_cache_from(cache->id_ + 1)) {
     cache->references_ = 0;
-    cache->holders.store(g_threads.count_bins(id), std::memory_order_seq_cst);
+    cache->holders.store(g_threads.count_bins(cache->id_), std::memory_order_seq_cst);
     if (cache->life() == CacheLife::kNew) {
       finish_locked(cache);
     } else if (cache->life() == CacheLife::kDying) {

@@ -196,9 +196,19 @@ class ObjectCaches {
 
 extern constinit ObjectCaches g_object_caches;
 
-// Of a program's own id.
+// Of a program's own id; nullptr if it is no object cache's.
 inline ObjectCache* object_cache(unsigned id) {
-  return static_cast<ObjectCache*>(g_caches.object_pair(id));
+  ObjectPair* pair = g_caches.object_pair(id);
+  return pair != nullptr && pair->kind == PairKind::kObject ? static_cast<ObjectCache*>(pair)
+                                                            : nullptr;
+}
+// The first one with an id from `id` on; nullptr if there is none.
+inline ObjectCache* object_cache_from(unsigned id) {
+  for (; id < g_caches.limit(); ++id) {
+    if (object_cache(id) != nullptr)
+      return object_cache(id);
+  }
+  return nullptr;
 }
 
 // A thread has drained its bin of `id`.

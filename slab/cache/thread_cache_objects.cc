@@ -42,7 +42,8 @@ void ThreadCache::drain_requested() {
     return;
   drains_ = g_drain_requests.load(std::memory_order_acquire);
   for (unsigned id = Config::kFirstObjectId; id < id_limit(); ++id) {
-    if (g_caches.object_pair(id)->draining.load(std::memory_order_acquire))
+    const ObjectPair* pair = g_caches.object_pair(id);
+    if (pair != nullptr && pair->draining.load(std::memory_order_acquire))
       drain(id);
   }
 }

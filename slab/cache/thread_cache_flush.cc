@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+//
+// The part of ThreadCache that gives back: from a thread's lists to the slabs.
+//
+//   flush_list, flush_reserve ─► give_back: sorted by slab ─► KmemCache::put
+//   flush_idle, flush_all     ─► flush_bin of each cache, CURRENT slabs too
+
+#include "slab/base/panic.h"
+#include "slab/cache/cache_table.h"
+#include "slab/cache/thread_cache.h"
+
+namespace slabscope {
+
+// Returns up to `limit` objects of `list` to their slabs, one put() a slab and batch; panics if one
+// of them is no object of the cache. Returns how many it was.
+uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit) {
+  // Eight open chains, found by the slab's address: objects freed together mostly come from few
+  // slabs, and a chain that is pushed out early only costs one more compare-and-swap.
+  struct Open {
+    Slab* slab;
+    Chain chain;
+  } open[kOpenChains] = {};
+  uint64_t given = 0;
+  uint64_t remote = 0;
+  const auto close = [&](Open& entry) {
+    if (entry.slab == nullptr)
+      return;
+    if (entry.slab != mine && entry.slab->load().state == SlabState::kCurrent) {
+      remote += entry.chain.count;
+    }
+    cache->put(entry.slab, entry.chain);
+    entry = {};
+  };
+  while (list != nullptr && given < limit) {
+    FreeObject* object = list;
+    list = object->next;
+    const Chunk* chunk = g_page_map.find(object);
+    Slab* slab = chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
+                     ? chunk->slab
+                     : nullptr;
+    if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache ||
+                    cache->index_of(slab, object) == KmemCache::kNotAnObject)) {
+      stat_add(g_heap_stats->errors_invalid_free, 1);
+      panic("invalid free of", object, "no object starts there");
+    }
+    Open& entry = open[(reinterpret_cast<uintptr_t>(slab) / sizeof(Slab)) % kOpenChains];
+    if (entry.slab != slab) {
+      close(entry);
+      entry.slab = slab;
+    }
+    entry.chain.push(object);
+    ++given;
+  }
+  for (Open& entry : open)
+    close(entry);
+  if (remote > 0)
+    stat_add(cache->stats().remote_frees, remote);
+  return given;
+}
+
+// Returns the `count` objects at the list's head to their slabs.
+void ThreadCache::flush_list(unsigned id, uint32_t count) {
+  Bin* b = bin(id);
+  FreeObject* first = b->head;
+  FreeObject** link = &b->head;
+  uint32_t taken = 0;
+  while (taken < count && *link != nullptr) {
+    link = &(*link)->next;
+    ++taken;
+  }
+  if (taken == 0)
+    return;
+  b->head = *link;
+  *link = nullptr;  // ends the part that goes; *link is no longer in the list
+  slow(id).bias -= taken;
+  give_back(g_caches.plain(id), slow(id).current, first, taken);
+}
+
+void ThreadCache::flush_reserve(unsigned id) {
+  BinSlow& s = slow(id);
+  FreeObject* list = s.reserve;
+  s.reserve = nullptr;
+  s.reserve_count = 0;
+  give_back(g_caches.plain(id), s.current, list, UINT64_MAX);
+}
+
+void ThreadCache::flush_bin(unsigned id) {
+  BinSlow& s = slow(id);
+  if (s.cap == 0)
+    return;
+  flush_list(id, UINT32_MAX);
+  flush_reserve(id);
+  leave_current(g_caches.plain(id), s.current);
+  FreeObject* tracked = s.tracked_reserve;
+  s.tracked_reserve = nullptr;
+  give_back(g_caches.tracked(id), s.tracked_current, tracked, UINT64_MAX);
+  leave_current(g_caches.tracked(id), s.tracked_current);
+}
+
+// The slab is forgotten before it is let go: a fork in between must not leave it with two owners in
+// the child.
+void ThreadCache::leave_current(KmemCache* cache, Slab*& current) {
+  if (current == nullptr)
+    return;
+  Slab* slab = current;
+  current = nullptr;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  cache->leave(slab);
+}
+
+void ThreadCache::flush_all() {
+  drain_requested();
+  inside_ = true;
+  for (unsigned id = Config::kFirstMallocId; id < id_limit(); ++id) {
+    if (has_bin(id))
+      flush_bin(id);
+  }
+  inside_ = false;
+}
+
+// Bins in which nothing happened since the last look give their objects back.
+void ThreadCache::flush_idle() {
+  inside_ = true;
+  for (unsigned id = Config::kFirstMallocId; id < id_limit(); ++id) {
+    if (!has_bin(id))
+      continue;
+    BinSlow& s = slow(id);
+    const uint32_t now = operations(id);
+    if (now == s.scanned_at) {
+      flush_bin(id);
+      s.cap = Config::kBinMinObjects;
+      s.slack = 0;
+      s.crowded = false;
+    }
+    s.scanned_at = now;
+  }
+  inside_ = false;
+}
+
+}  // namespace slabscope
