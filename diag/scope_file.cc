@@ -240,6 +240,9 @@ void ScopeFile::fill_sections() {
                                     limit(objects_bytes_, sizeof(abi::ObjectRecord)), 0};
   sections[abi::kSectionThreads] = {abi::kThreadsOffset, abi::kThreadsBytes, abi::kThreadSlotBytes,
                                     abi::kMaxThreads, 0};
+  header()->events = {abi::kEventsOffset, abi::kEventsBytes, sizeof(abi::EventRecord),
+                      abi::kMaxEvents, 0};
+  header()->peaks = {abi::kPeaksOffset, abi::kPeaksBytes, abi::kPeakRecordBytes, abi::kMaxPeaks, 0};
 }
 
 void ScopeFile::set_exited() {

@@ -79,6 +79,11 @@ class ScopeFile {
   abi::CacheRecord* caches() const { return at<abi::CacheRecord>(abi::kCachesOffset); }
   abi::ModuleRecord* modules() const { return at<abi::ModuleRecord>(abi::kModulesOffset); }
   char* strings() const { return at<char>(abi::kStringsOffset); }
+  abi::EventRecord* events() const { return at<abi::EventRecord>(abi::kEventsOffset); }
+  abi::PeakRecord* peak(uint64_t epoch) const {
+    return at<abi::PeakRecord>(abi::kPeaksOffset + epoch % abi::kMaxPeaks * abi::kPeakRecordBytes);
+  }
+  abi::Mailbox* mailbox() const { return at<abi::Mailbox>(abi::kMailboxOffset); }
   std::byte* depot() const { return at<std::byte>(abi::kDepotOffset); }
   size_t depot_bytes() const { return depot_bytes_; }
   abi::ObjectRecord* objects() const { return reinterpret_cast<abi::ObjectRecord*>(objects_); }

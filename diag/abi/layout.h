@@ -11,6 +11,10 @@
 //            ├───────────────────────────────┤
 //            │ strings                       │  NUL-terminated, named by offset; offset 0 is ""
 //            ├───────────────────────────────┤
+//            │ EventRecord[kMaxEvents]       │  a ring of what happened to caches
+//            ├───────────────────────────────┤
+//            │ PeakRecord[2]                 │  the caches at the high-water mark, by turns
+//            ├───────────────────────────────┤
 //            │ depot: u32 buckets[], records │  every distinct stack once, with its counts
 //            ├───────────────────────────────┤
 //            │ ObjectRecord[kMaxObjects]     │  the tracked objects that are live now
@@ -50,6 +54,8 @@ inline constexpr uint32_t kMaxFrames = 64;      // frames kept of one stack, inn
 inline constexpr uint32_t kMaxThreads = 16384;  // slots; slot 0 belongs to the process
 inline constexpr uint32_t kMaxObjects = 16u << 20;
 inline constexpr uint32_t kDepotBuckets = 1u << 16;
+inline constexpr uint32_t kMaxEvents = 1024;      // kept; older ones are overwritten
+inline constexpr uint32_t kMailboxOffset = 3584;  // in the header's OS page
 
 // ---- header ---------------------------------------------------------------------------------
 
@@ -114,7 +120,7 @@ struct Header {
   uint32_t track_mode;       // TrackMode
   uint32_t sample_interval;  // bytes between samples in kSampled, 1 in kAll, 0 in kOff
   uint32_t heap_ready;       // 1 once caches are served from here
-  uint32_t reserved0;
+  uint32_t track_switches;   // how often the mode was changed at run time
   char comm[16];
   char app[64];  // $SLABSCOPE_APP or ""
   char shim_version[32];
@@ -126,10 +132,83 @@ struct Header {
   uint64_t heap_layout;  // address in the process of its HeapLayout; 0: none (abi/heap_layout.h)
   uint32_t exit_phase;   // ExitPhase, a futex
   uint32_t reserved1;
-  uint64_t reserved[14];
+  Section events;       // used: the number of the newest, which lies at (used - 1) % limit
+  Section peaks;        // used: 0; see PeakRecord
+  uint64_t peak_epoch;  // of the newest peak that is whole; it lies at peak_epoch % 2; 0: none
+  uint64_t reserved[5];
   ProcessCounters counters;
 };
-static_assert(sizeof(Header) <= kPageBytes, "the header is one OS page");
+static_assert(sizeof(Header) <= kMailboxOffset, "the header and the mailbox are one OS page");
+
+// ---- mailbox ----------------------------------------------------------------------------------
+
+// What a tool may ask of a living process. It writes `check`, `action` and `argument`, then
+// `sequence`; the process looks when one of its threads next passes the slow path, and answers.
+// Tools take turns by a lock on the mailbox's bytes (F_OFD_SETLK).
+enum class Action : uint32_t {
+  kNone = 0,
+  kTrack = 1,   // argument: mean bytes between samples; 1: all objects; 0: none
+  kShrink = 2,  // empty slabs, and what threads' lists hold, become free runs
+  kPurge = 3,   // that, and free runs go back to the kernel
+};
+
+enum class ReplyStatus : uint32_t { kNone = 0, kDone = 1, kRefused = 2 };
+
+struct Request {
+  uint32_t sequence;  // one more than the last one's, never 0
+  uint32_t check;     // ~sequence
+  uint32_t action;    // Action
+  uint32_t reserved;
+  uint64_t argument;
+};
+
+struct Reply {
+  uint32_t sequence;  // of the request; stored last
+  uint32_t status;    // ReplyStatus
+  uint64_t value;     // kTrack: the argument before; kShrink: slabs; kPurge: bytes given back
+  uint64_t monotonic_ns;
+};
+
+struct Mailbox {
+  Request request;  // written by tools alone
+  uint64_t reserved;
+  Reply reply;  // written by the process alone
+};
+static_assert(sizeof(Mailbox) == 56 && kMailboxOffset + sizeof(Mailbox) <= kPageBytes);
+
+// ---- events -----------------------------------------------------------------------------------
+
+enum class EventKind : uint32_t {
+  kNone = 0,
+  kCacheCreated = 1,
+  kDestroyRefused = 2,    // value: objects in use
+  kCacheDestroyed = 3,    // its name is gone; threads may still hold free memory of it
+  kCacheDetached = 4,     // likewise, with objects in use: value
+  kCacheReleased = 5,     // nothing is left of it
+  kCacheShrunk = 6,       // value: slabs given back; without a cache: of all caches
+  kTrackingSwitched = 7,  // value: mean bytes between samples, 1 all, 0 none; other_value: before
+  kOutOfMemory = 8,       // value: bytes asked for; other_value: failures so far
+  kThreadsFull = 9,       // value: threads that had no slot of their own so far
+  kMemoryReleased = 10,   // on request; value: bytes
+  kRequestRefused = 11,   // value: its action
+  kMisuse = 12,           // value: the address; name: what was done with it
+};
+inline constexpr uint32_t kLastEventKind = 12;
+
+struct EventRecord {
+  uint64_t sequence;  // counts from 1; 0 while the record is written; stored last
+  uint32_t kind;      // EventKind
+  uint32_t tid;       // of the thread that it happened in; 0: unknown
+  uint64_t monotonic_ns;
+  uint64_t realtime_ns;
+  uint32_t cache;       // id; 0: none
+  uint32_t generation;  // of that id
+  uint64_t value;
+  uint64_t other_value;
+  char name[64];  // of the cache
+  uint64_t reserved;
+};
+static_assert(sizeof(EventRecord) == 128);
 
 // ---- caches ---------------------------------------------------------------------------------
 
@@ -212,9 +291,15 @@ struct StackRecord {
   uint64_t total_bytes;
   uint64_t estimated_live_bytes;  // unsampled: each object weighs 1 / P(sampled)
   uint64_t estimated_live_milliobjects;
+  // What was live when the peak of `peak_epoch` began, if that is the newest peak's; else nothing
+  // has changed since, and what is live now was live then.
+  uint32_t peak_epoch;    // low 32 bits
+  uint32_t peak_samples;  // live_objects
+  uint64_t peak_estimated_bytes;
+  uint64_t peak_estimated_milliobjects;
   // frame_count return addresses (uint64_t) follow, innermost first
 };
-inline constexpr uint32_t kStackRecordBytes = 64;
+inline constexpr uint32_t kStackRecordBytes = 88;
 static_assert(sizeof(StackRecord) == kStackRecordBytes);
 
 // ---- tracked objects ------------------------------------------------------------------------
@@ -261,6 +346,31 @@ inline constexpr uint32_t kThreadSlotBytes = 65536;
 static_assert(sizeof(ThreadSlot) == kThreadSlotBytes);
 inline constexpr uint32_t kThreadSlotsPerBlock = 32;
 
+// ---- the high-water mark ------------------------------------------------------------------------
+
+struct PeakCache {
+  uint32_t cache;       // id
+  uint32_t generation;  // of that id
+  uint64_t objects;     // in use
+  uint64_t bytes;       // in use, rounded up to the size of an object
+};
+
+// Two, written by turns: the one that Header::peak_epoch names is whole.
+struct PeakRecord {
+  uint64_t epoch;
+  uint64_t monotonic_ns;
+  uint64_t realtime_ns;
+  uint64_t objects;  // sums over `caches`
+  uint64_t bytes;
+  uint32_t cache_count;
+  uint32_t reserved0;
+  uint64_t reserved[2];
+  PeakCache caches[kMaxCaches];  // those with objects in use, by id
+};
+inline constexpr uint32_t kPeakRecordBytes = 98304;
+inline constexpr uint32_t kMaxPeaks = 2;
+static_assert(sizeof(PeakRecord) <= kPeakRecordBytes && kPeakRecordBytes % kPageBytes == 0);
+
 // ---- where the sections lie in a file of this version ---------------------------------------
 
 inline constexpr uint64_t kCachesOffset = kPageBytes;
@@ -269,7 +379,11 @@ inline constexpr uint64_t kModulesOffset = kCachesOffset + kCachesBytes;
 inline constexpr uint64_t kModulesBytes = kMaxModules * sizeof(ModuleRecord);
 inline constexpr uint64_t kStringsOffset = kModulesOffset + kModulesBytes;
 inline constexpr uint64_t kStringsBytes = 512 << 10;
-inline constexpr uint64_t kDepotOffset = kStringsOffset + kStringsBytes;
+inline constexpr uint64_t kEventsOffset = kStringsOffset + kStringsBytes;
+inline constexpr uint64_t kEventsBytes = uint64_t{kMaxEvents} * sizeof(EventRecord);
+inline constexpr uint64_t kPeaksOffset = kEventsOffset + kEventsBytes;
+inline constexpr uint64_t kPeaksBytes = uint64_t{kMaxPeaks} * kPeakRecordBytes;
+inline constexpr uint64_t kDepotOffset = kPeaksOffset + kPeaksBytes;
 inline constexpr uint64_t kDepotBytes = 64 << 20;
 inline constexpr uint64_t kObjectsOffset = kDepotOffset + kDepotBytes;
 inline constexpr uint64_t kObjectsBytes = uint64_t{kMaxObjects} * sizeof(ObjectRecord);
@@ -278,6 +392,8 @@ inline constexpr uint64_t kThreadsBytes = uint64_t{kMaxThreads} * kThreadSlotByt
 inline constexpr uint64_t kFileBytes = kThreadsOffset + kThreadsBytes;
 static_assert(kCachesBytes == kMaxCaches * sizeof(CacheRecord) && kCachesBytes % kPageBytes == 0);
 static_assert(kModulesOffset % kPageBytes == 0 && kStringsOffset % kPageBytes == 0);
+static_assert(kEventsOffset % kPageBytes == 0 && kPeaksOffset % kPageBytes == 0);
+static_assert(kDepotOffset % kPageBytes == 0);
 static_assert(kObjectsOffset % kPageBytes == 0 && kThreadsOffset % kPageBytes == 0);
 
 inline constexpr const char* kCounterNames[] = {
@@ -293,7 +409,8 @@ constexpr uint64_t layout_hash(const char* const (&counters)[kCount]) {
   uint64_t hash = 0xcbf29ce484222325;
   constexpr uint64_t kWords[] = {
       sizeof(Header),      sizeof(ProcessCounters), sizeof(CacheRecord), sizeof(ModuleRecord),
-      sizeof(StackRecord), sizeof(ObjectRecord),    sizeof(ThreadSlot),  kFileBytes};
+      sizeof(StackRecord), sizeof(ObjectRecord),    sizeof(ThreadSlot),  sizeof(EventRecord),
+      sizeof(PeakRecord),  sizeof(Mailbox),         kFileBytes};
   for (uint64_t word : kWords) {
     hash = (hash ^ word) * kPrime;
   }

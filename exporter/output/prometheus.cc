@@ -99,6 +99,7 @@ constexpr Labelled kLabelled[] = {
     {"dropped_objects", "slabscope_sample_records_dropped_total", "table", "objects", kDroppedHelp},
     {"dropped_stacks", "slabscope_sample_records_dropped_total", "table", "stacks", kDroppedHelp},
     {"dropped_modules", "slabscope_sample_records_dropped_total", "table", "modules", kDroppedHelp},
+    {"dropped_events", "slabscope_sample_records_dropped_total", "table", "events", kDroppedHelp},
     {"dropped_threads", "slabscope_sample_records_dropped_total", "table", "threads", kDroppedHelp},
 };
 

@@ -84,17 +84,28 @@ std::optional<Failure> check_sections(const ScopeReader& reader, const abi::Head
                                               " bytes, its header says " +
                                               std::to_string(header.file_bytes) + "; remove it"};
   }
-  for (size_t i = 0; i < abi::kSectionCount; ++i) {
-    const abi::Section& section = header.sections[i];
+  const auto fits = [&](const abi::Section& section, uint32_t record_bytes) {
     const bool inside = section.offset >= sizeof(header) && section.offset % 8 == 0 &&
                         section.offset <= reader.file_bytes() &&
                         section.bytes <= reader.file_bytes() - section.offset;
-    const bool shaped = section.record_bytes == kRecordBytes[i] &&
-                        section.limit <= section.bytes / section.record_bytes;
-    if (!inside || !shaped) {
-      return Failure{ErrorCode::kCorrupt, path + ": corrupt, its section of " + kSectionNames[i] +
-                                              " does not fit the file; remove it"};
+    return inside && section.record_bytes == record_bytes &&
+           section.limit <= section.bytes / section.record_bytes;
+  };
+  const char* bad = nullptr;
+  for (size_t i = 0; i < abi::kSectionCount; ++i) {
+    if (bad == nullptr && !fits(header.sections[i], kRecordBytes[i])) {
+      bad = kSectionNames[i];
     }
+  }
+  if (bad == nullptr && !fits(header.events, sizeof(abi::EventRecord))) {
+    bad = "events";
+  }
+  if (bad == nullptr && !fits(header.peaks, abi::kPeakRecordBytes)) {
+    bad = "peaks";
+  }
+  if (bad != nullptr) {
+    return Failure{ErrorCode::kCorrupt,
+                   path + ": corrupt, its section of " + bad + " does not fit the file; remove it"};
   }
   return std::nullopt;
 }

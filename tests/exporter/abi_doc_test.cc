@@ -46,6 +46,9 @@ TEST(AbiDoc, FieldsLieWhereThePageSays) {
   SC_FIELD(Header, exe);
   SC_FIELD(Header, sections);
   SC_FIELD(Header, window_base);
+  SC_FIELD(Header, track_switches);
+  SC_FIELD(Header, events);
+  SC_FIELD(Header, peak_epoch);
   SC_FIELD(Header, counters);
   SC_FIELD(Section, offset);
   SC_FIELD(Section, record_bytes);
@@ -62,7 +65,8 @@ TEST(AbiDoc, SectionsLieWhereThePageSays) {
   const std::string text = page();
   for (const uint64_t offset :
        {abi::kCachesOffset, abi::kModulesOffset, abi::kStringsOffset, abi::kDepotOffset,
-        abi::kObjectsOffset, abi::kThreadsOffset, abi::kFileBytes}) {
+        abi::kEventsOffset, abi::kPeaksOffset, uint64_t{abi::kMailboxOffset}, abi::kObjectsOffset,
+        abi::kThreadsOffset, abi::kFileBytes}) {
     std::ostringstream cell;
     cell << "| 0x" << std::hex << offset << " |";
     EXPECT_NE(text.find(cell.str()), std::string::npos) << cell.str();

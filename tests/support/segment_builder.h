@@ -128,6 +128,9 @@ class SegmentBuilder {
     section(abi::kSectionObjects, abi::kObjectsOffset, abi::kObjectsBytes,
             sizeof(abi::ObjectRecord));
     section(abi::kSectionThreads, abi::kThreadsOffset, abi::kThreadsBytes, abi::kThreadSlotBytes);
+    header_.events = {abi::kEventsOffset, abi::kEventsBytes, sizeof(abi::EventRecord),
+                      abi::kMaxEvents, 0};
+    header_.peaks = {abi::kPeaksOffset, abi::kPeaksBytes, abi::kPeakRecordBytes, abi::kMaxPeaks, 0};
     add_thread("demo", abi::ThreadState::kLive);
     use(abi::kSectionStrings, 1);
     use(abi::kSectionDepot, kDepotFirstUnit);
