@@ -55,7 +55,7 @@ struct HeapLayoutWriter {
     layout.own[1] = {at(g_page_map.segments_),
                      at(g_page_map.limit_),
                      8,
-                     sizeof(Chunk*),
+                     sizeof(void*),
                      static_cast<uint32_t>(__builtin_ctzll(Config::kChunksPerSegment)),
                      0};
   }

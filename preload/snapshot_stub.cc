@@ -10,12 +10,12 @@
 // rt_sigprocmask(SIG_SETMASK, rsp, 0, 8).
 __asm__(
     ".pushsection .text.snapshot_stub,\"ax\",@progbits\n"
-    ".hidden slabscope_stub_begin\n"
-    ".hidden slabscope_stub_end\n"
-    ".globl slabscope_stub_begin\n"
-    ".globl slabscope_stub_end\n"
+    ".hidden g_slabscope_stub_begin\n"
+    ".hidden g_slabscope_stub_end\n"
+    ".globl g_slabscope_stub_begin\n"
+    ".globl g_slabscope_stub_end\n"
     ".balign 64\n"
-    "slabscope_stub_begin:\n"
+    "g_slabscope_stub_begin:\n"
     "  syscall\n"
     "  test %rax, %rax\n"
     "  jz 2f\n"
@@ -56,19 +56,19 @@ __asm__(
     "  mov $231, %eax\n"
     "  syscall\n"
     "  hlt\n"
-    "slabscope_stub_end:\n"
+    "g_slabscope_stub_end:\n"
     ".popsection\n");
 
 extern "C" {
-extern const char slabscope_stub_begin[] __attribute__((visibility("hidden")));
-extern const char slabscope_stub_end[] __attribute__((visibility("hidden")));
+extern const char g_slabscope_stub_begin[] __attribute__((visibility("hidden")));
+extern const char g_slabscope_stub_end[] __attribute__((visibility("hidden")));
 }
 
 namespace slabscope {
 
 SnapshotStub snapshot_stub() {
-  return {reinterpret_cast<uint64_t>(slabscope_stub_begin),
-          static_cast<uint32_t>(slabscope_stub_end - slabscope_stub_begin)};
+  return {reinterpret_cast<uint64_t>(g_slabscope_stub_begin),
+          static_cast<uint32_t>(g_slabscope_stub_end - g_slabscope_stub_begin)};
 }
 
 }  // namespace slabscope

@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* NOLINTBEGIN(readability-identifier-naming): names are those of C programs and of Linux */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -112,3 +114,4 @@ int slab_cache_for_each(int (*visit)(struct slab_cache* cache, void* context), v
 #ifdef __cplusplus
 }
 #endif
+/* NOLINTEND(readability-identifier-naming) */

@@ -24,6 +24,8 @@
 
 #include "slab/slabscope.h"
 
+// NOLINTBEGIN(readability-identifier-naming): names are in the standard library's style, as its users'
+
 namespace slabscope {
 
 // A cache that throws what cannot be made, and detaches at its end. Without a type: the base of
@@ -190,3 +192,4 @@ class slab_allocator {
 };
 
 }  // namespace slabscope
+// NOLINTEND(readability-identifier-naming)

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <exception>
 #include <system_error>
 #include <thread>
 
@@ -142,6 +143,14 @@ void ProcessSnapshot::copy() {
 
 std::chrono::nanoseconds ProcessSnapshot::pause() const {
   return stopped_ ? Clock::now() - stopped_->since() : pause_;
+}
+
+ProcessSnapshot::~ProcessSnapshot() {
+  try {
+    release();
+  } catch (const std::exception&) {
+    // No memory to take the copy away with: the process has a zombie until it ends.
+  }
 }
 
 void ProcessSnapshot::release() {

@@ -37,7 +37,7 @@ class ProcessSnapshot {
 
   ProcessSnapshot(const ProcessSnapshot&) = delete;
   ProcessSnapshot& operator=(const ProcessSnapshot&) = delete;
-  ~ProcessSnapshot() { release(); }
+  ~ProcessSnapshot();
 
   const MemorySource& memory() const { return memory_; }
   const abi::HeapLayout& layout() const { return layout_; }

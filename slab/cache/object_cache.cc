@@ -251,7 +251,7 @@ ObjectCache* ObjectCaches::create(const ObjectCacheArgs& args, Error* error) {
     cache = new_locked(error);
     if (cache == nullptr)
       return nullptr;
-    __builtin_strcpy(cache->name_, args.name);
+    __builtin_memcpy(cache->name_, args.name, __builtin_strlen(args.name) + 1);  // checked
   }
   // Slots that open from now on see the id; those that are open get their page here.
   const bool ready = g_threads.prepare_counters(cache->id_);

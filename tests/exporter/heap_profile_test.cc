@@ -15,7 +15,6 @@ namespace slabscope {
 namespace {
 
 using testing::HeapBuilder;
-using testing::kLibrary;
 using testing::kProgram;
 using testing::kSecond;
 using testing::typical_heap;

@@ -13,7 +13,6 @@ namespace {
 using testing::expect_golden;
 
 using testing::HeapBuilder;
-using testing::kLibrary;
 using testing::kProgram;
 using testing::kSecond;
 using testing::typical_heap;

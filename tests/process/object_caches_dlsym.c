@@ -11,6 +11,8 @@
 
 #include "slab/slabscope.h"
 
+// NOLINTBEGIN(readability-identifier-naming): a user's program
+
 static struct slab_cache* (*create)(const char*, size_t, const struct slab_cache_args*);
 static void* (*take)(struct slab_cache*);
 static void (*give)(struct slab_cache*, void*);
@@ -47,3 +49,4 @@ int main(void) {
   puts("caches");
   return 0;
 }
+// NOLINTEND(readability-identifier-naming)

@@ -10,6 +10,8 @@
 
 #include "slab/slabscope.h"
 
+// NOLINTBEGIN(readability-identifier-naming): a user's program
+
 struct connection {
   int number;
   char buffer[300];
@@ -92,3 +94,4 @@ int main(void) {
   (void)getchar();
   return 0;
 }
+// NOLINTEND(readability-identifier-naming)
