@@ -8,8 +8,9 @@
 namespace slabscope::diag {
 namespace {
 
-// A program's sampled stacks have some hundred distinct pcs; four pages hold a thousand.
-constexpr size_t kEntries = 1024;
+// A program's sampled stacks have some hundred distinct pcs; four pages hold a thousand. Two that
+// share a place would read .eh_frame at each sample: so each place holds two, the newer one first.
+constexpr size_t kPlaces = 512;
 constexpr int64_t kWord = 8;
 constexpr int64_t kMaxCfa = 0x7fff * kWord;
 constexpr int64_t kMaxSlot = 255;
@@ -18,10 +19,11 @@ struct Entry {
   std::atomic<uint64_t> check;
   std::atomic<uint64_t> row;
 };
-constinit std::array<Entry, kEntries> g_entries{};
+using Place = std::array<Entry, 2>;
+constinit std::array<Place, kPlaces> g_places{};
 
-Entry& entry_of(uint64_t key) {
-  return g_entries[key % kEntries];
+Place& place_of(uint64_t key) {
+  return g_places[key % kPlaces];
 }
 
 uint64_t check_of(uint64_t key, PackedRow row) {
@@ -46,6 +48,8 @@ PackedRow pack(const CfiRow& row) {
   const PackedRule back = row.rules[kCfiReturn];
   const int64_t offset = row.cfa.value();
   const bool from_fp = row.cfa_register == kCfiFp;
+  if (has_no_caller(row))
+    return kPackedEnd;
   if (row.cfa.kind() != CfiRule::kOffset || (row.cfa_register != kCfiSp && !from_fp) ||
       offset <= 0 || offset > kMaxCfa || offset % kWord != 0)
     return kNotPacked;
@@ -63,16 +67,21 @@ PackedRow pack(const CfiRow& row) {
 }
 
 PackedRow cache_find(uint64_t key) {
-  const Entry& entry = entry_of(key);
-  const PackedRow row = entry.row.load(std::memory_order_relaxed);
-  const uint64_t check = entry.check.load(std::memory_order_relaxed);
-  return check == check_of(key, row) ? row : kNotPacked;
+  for (const Entry& entry : place_of(key)) {
+    const PackedRow row = entry.row.load(std::memory_order_relaxed);
+    const uint64_t check = entry.check.load(std::memory_order_relaxed);
+    if (check == check_of(key, row))
+      return row;
+  }
+  return kNotPacked;
 }
 
 void cache_store(uint64_t key, PackedRow row) {
-  Entry& entry = entry_of(key);
-  entry.row.store(row, std::memory_order_relaxed);
-  entry.check.store(check_of(key, row), std::memory_order_relaxed);
+  auto& [newer, older] = place_of(key);
+  older.row.store(newer.row.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  older.check.store(newer.check.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  newer.row.store(row, std::memory_order_relaxed);
+  newer.check.store(check_of(key, row), std::memory_order_relaxed);
 }
 
 }  // namespace slabscope::diag

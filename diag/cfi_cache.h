@@ -2,15 +2,17 @@
 //
 // cfi_cache: the rules of common frames in one word, remembered by pc for all threads.
 //
-//   key = mix(pc, object) ──low bits──► entry [ check | rule ]      hit: check == key ^ mix(rule)
+//   key = mix(pc, object) ──low bits──► 2 × [ check | rule ]        hit: check == key ^ mix(rule)
 //
 //   rule  15 bits        1          48 bits
 //         CFA / 8        from fp?   a byte for each of rbx rbp r12..r15: 0 kept, n at CFA - 8n
+//         0 and from fp: the outermost frame. Every stack ends in one, so it must be cheap too.
 //
 // Invariants
 //   1. A word is a rule only with its own check: an entry torn between two writers, or of another
 //      pc or object, is a miss.                                                (cache test)
-//   2. The return address is at CFA - 8; frames of any other form are not packed. (pack test)
+//   2. The return address is at CFA - 8, or there is none; frames of any other form are not packed.
+//                                                                                 (pack test)
 // Locks: none; relaxed atomics, since an entry means nothing beyond its two words.
 // Called from: cfi_walk.cc. 16 KiB of .bss: a process that never walks has none of it in memory.
 // Why the object is in the key: a library may be replaced by another at the same addresses. A
@@ -29,6 +31,7 @@ namespace slabscope::diag {
 // The common form of a row; 0 for none.
 using PackedRow = uint64_t;
 inline constexpr PackedRow kNotPacked = 0;
+inline constexpr PackedRow kPackedEnd = 1;  // no caller
 inline constexpr unsigned kPackedRegisters = 6;
 inline constexpr std::array<unsigned, kPackedRegisters> kPackedRegister = {
     kCfiBx, kCfiFp, kCfiR12, kCfiR13, kCfiR14, kCfiR15};

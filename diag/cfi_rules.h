@@ -23,6 +23,7 @@
 #include <optional>
 
 #include "diag/cfi_bytes.h"
+#include "slab/base/compiler.h"
 
 namespace slabscope::diag {
 
@@ -76,6 +77,12 @@ struct CfiRow {
   std::array<PackedRule, kCfiRegisters> rules{};
 };
 static_assert(sizeof(CfiRow) == 76);
+
+// Whether the frame is the outermost: where it was called from is said to be nowhere, or not said.
+SC_INLINE bool has_no_caller(const CfiRow& row) {
+  const CfiRule back = row.rules[kCfiReturn].kind();
+  return back == CfiRule::kUndefined || back == CfiRule::kUnset || back == CfiRule::kSame;
+}
 
 // One FDE with what its CIE says.
 struct CfiFunction {

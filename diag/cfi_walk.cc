@@ -96,6 +96,8 @@ bool is_plausible(uintptr_t sp, uintptr_t cfa) {
 }
 
 Step step_packed(PackedRow row, RegisterSet& registers, StackWindow& stack) {
+  if (row == kPackedEnd)
+    return Step::kEnd;
   const unsigned base = packed_from_fp(row) ? kCfiFp : kCfiSp;
   if (!registers.knows(base))
     return Step::kEnd;
@@ -159,8 +161,7 @@ SC_NOINLINE std::optional<uintptr_t> recover(PackedRule rule, uintptr_t cfa,
 // A frame of any form.
 SC_NOINLINE Step step_by_row(const CfiRow& row, const CfiFunction& function, RegisterSet& registers,
                              StackWindow& stack) {
-  const CfiRule back = row.rules[kCfiReturn].kind();
-  if (back == CfiRule::kUndefined || back == CfiRule::kUnset || back == CfiRule::kSame)
+  if (has_no_caller(row))
     return Step::kEnd;
   const auto cfa = frame_address(row, function, registers, stack);
   if (!cfa || (!function.signal_frame && !is_plausible(registers.value[kCfiSp], *cfa)))

@@ -131,12 +131,12 @@ void ObjectCache::free_slow(void* object) {
   if (object == nullptr)
     return;
   const Chunk* chunk = g_page_map.find(object);
-  const ChunkKind kind =
+  const ChunkKind there =
       chunk == nullptr ? ChunkKind::kNone : chunk->kind.load(std::memory_order_acquire);
-  if (SC_UNLIKELY(kind == ChunkKind::kLarge))
+  if (SC_UNLIKELY(there == ChunkKind::kLarge))
     wrong_cache(object, Config::kLargeId);
   KmemCache* cache =
-      kind == ChunkKind::kSlab ? chunk->slab->cache.load(std::memory_order_acquire) : nullptr;
+      there == ChunkKind::kSlab ? chunk->slab->cache.load(std::memory_order_acquire) : nullptr;
   if (SC_UNLIKELY(cache == nullptr)) {
     stat_add(g_heap_stats->errors_invalid_free, 1);
     panic("invalid free of", object, "no cache's object, or freed twice");

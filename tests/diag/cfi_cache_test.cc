@@ -37,17 +37,23 @@ TEST(CfiCache, PacksTheCommonForm) {
   EXPECT_EQ(packed_slots(other), 0U);
 }
 
+TEST(CfiCache, PacksTheOutermostFrame) {
+  EXPECT_EQ(pack(CfiRow{}), kPackedEnd);
+  for (const auto rule : {PackedRule(CfiRule::kUndefined, 0), PackedRule(CfiRule::kSame, 0)}) {
+    CfiRow row = common_row(kCfiBx, 12);  // its other rules do not matter
+    row.rules[kCfiReturn] = rule;
+    EXPECT_EQ(pack(row), kPackedEnd);
+  }
+  EXPECT_NE(pack(common_row(kCfiFp, 8)), kPackedEnd);
+}
+
 TEST(CfiCache, RefusesEveryOtherForm) {
-  EXPECT_EQ(pack(CfiRow{}), kNotPacked);
   EXPECT_EQ(pack(common_row(kCfiBx, 16)), kNotPacked);
   for (const int64_t offset : {int64_t{0}, int64_t{-8}, int64_t{12}, int64_t{8} * 0x8000})
     EXPECT_EQ(pack(common_row(kCfiSp, offset)), kNotPacked) << offset;
-  for (const auto rule :
-       {PackedRule(CfiRule::kAtOffset, -16), PackedRule(CfiRule::kUndefined, 0), PackedRule()}) {
-    CfiRow row = common_row(kCfiSp, 16);
-    row.rules[kCfiReturn] = rule;
-    EXPECT_EQ(pack(row), kNotPacked);
-  }
+  CfiRow elsewhere = common_row(kCfiSp, 16);
+  elsewhere.rules[kCfiReturn] = PackedRule(CfiRule::kAtOffset, -16);
+  EXPECT_EQ(pack(elsewhere), kNotPacked);
   for (const auto rule :
        {PackedRule(CfiRule::kAtOffset, -256 * 8), PackedRule(CfiRule::kAtOffset, -12),
         PackedRule(CfiRule::kAtOffset, 8), PackedRule(CfiRule::kRegister, 1),
@@ -65,6 +71,20 @@ TEST(CfiCache, FindsOnlyWhatWasStoredUnderTheKey) {
   EXPECT_EQ(cache_find(cache_key(0x1234567, 98)), kNotPacked);
   EXPECT_EQ(cache_find(cache_key(0x1234568, 99)), kNotPacked);
   EXPECT_EQ(cache_find(key + 1024), kNotPacked) << "the same entry";
+}
+
+TEST(CfiCache, TwoKeysOfOnePlaceAreBothThere) {
+  constexpr uint64_t kFirst = 0x1000003;  // they differ above the bits that choose the place
+  constexpr uint64_t kSecond = 0x2000003;
+  constexpr uint64_t kThird = 0x3000003;
+  cache_store(kFirst, 3);
+  cache_store(kSecond, 5);
+  EXPECT_EQ(cache_find(kFirst), 3U);
+  EXPECT_EQ(cache_find(kSecond), 5U);
+  cache_store(kThird, 7);
+  EXPECT_EQ(cache_find(kThird), 7U);
+  EXPECT_EQ(cache_find(kSecond), 5U);
+  EXPECT_EQ(cache_find(kFirst), kNotPacked);  // the oldest
 }
 
 TEST(CfiCache, ATornEntryIsAMiss) {
