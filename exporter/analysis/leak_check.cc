@@ -88,12 +88,13 @@ class Checker {
     const Roots roots = find_roots(memory_.memory(), memory_.layout(), memory_.mappings(),
                                    memory_.threads(), heap_, set);
     reachability.mark(roots);
-    reachability.classify();
+    const Reachability::Lost lost = reachability.classify();
     for (const RootRange& range : roots.ranges) {
       result.root_bytes += range.end - range.begin;
     }
     result.damaged = heap_.damaged();
-    result.groups = group();
+    group(result);
+    add_lost(lost, result);
     return result;
   }
 
@@ -109,12 +110,24 @@ class Checker {
     return cache != snapshot_.caches.end() && cache->kind == abi::CacheKind::kOwn;
   }
   void add_object_roots(Reachability& reachability);
-  std::vector<LeakGroup> group();
+  LeakClass class_of(uint64_t slot) const;
+  uint64_t size_of(const HeapRun& run, uint64_t slot) const {
+    const LiveObject* record = record_of(slot);
+    return record != nullptr ? record->size : run.object_size;
+  }
+  using Key = std::tuple<LeakClass, uint32_t, uint32_t>;  // class, stack, cache
+  Key key_of(const HeapRun& run, uint64_t slot) const {
+    const LiveObject* record = record_of(slot);
+    return {class_of(slot), record != nullptr ? record->stack : 0, run.cache};
+  }
+  void group(LeakCheck& result);
+  void add_lost(const Reachability::Lost& lost, LeakCheck& result);
 
   const ProcessSnapshot& memory_;
   const Snapshot& snapshot_;
   HeapImage heap_;
   std::vector<uint32_t> records_;
+  std::map<Key, uint32_t> group_numbers_;
 };
 
 void Checker::add_object_roots(Reachability& reachability) {
@@ -135,41 +148,60 @@ void Checker::add_object_roots(Reachability& reachability) {
   }
 }
 
-std::vector<LeakGroup> Checker::group() {
-  std::map<std::tuple<LeakClass, uint32_t, uint32_t>, LeakGroup> groups;
+LeakClass Checker::class_of(uint64_t slot) const {
+  const SlotState state = heap_.state(slot);
+  return state == SlotState::kLive       ? LeakClass::kDefinite
+         : state == SlotState::kIndirect ? LeakClass::kIndirect
+                                         : LeakClass::kReachable;
+}
+
+void Checker::group(LeakCheck& result) {
+  std::map<Key, LeakGroup> groups;
+  result.of_record.assign(snapshot_.objects.size(), LeakClass::kReachable);
   for (const HeapRun& run : heap_.runs()) {
     if (is_own(run)) {
       continue;
     }
     for (uint64_t slot = run.first_slot; slot < run.first_slot + run.capacity; ++slot) {
-      const SlotState state = heap_.state(slot);
-      if (state == SlotState::kFree) {
+      if (heap_.state(slot) == SlotState::kFree) {
         continue;
       }
-      const LeakClass leak_class = state == SlotState::kLive       ? LeakClass::kDefinite
-                                   : state == SlotState::kIndirect ? LeakClass::kIndirect
-                                                                   : LeakClass::kReachable;
       const LiveObject* record = record_of(slot);
-      const uint32_t stack = record != nullptr ? record->stack : 0;
-      const uint64_t size = record != nullptr ? record->size : run.object_size;
+      const uint64_t size = size_of(run, slot);
       const uint64_t when = record != nullptr ? record->when_monotonic_ns : 0;
-      LeakGroup& sum = groups[{leak_class, stack, run.cache}];
-      sum.leak_class = leak_class;
-      sum.stack = stack;
-      sum.cache = run.cache;
+      const Key key = key_of(run, slot);
+      LeakGroup& sum = groups[key];
+      std::tie(sum.leak_class, sum.stack, sum.cache) = key;
       sum.smallest = sum.objects == 0 ? size : std::min(sum.smallest, size);
       sum.largest = std::max(sum.largest, size);
       sum.oldest_ns = sum.objects == 0 ? when : std::min(sum.oldest_ns, when);
       ++sum.objects;
       sum.bytes = Cache::saturating_sum(sum.bytes, size);
+      if (record != nullptr) {
+        result.of_record[records_[slot]] = sum.leak_class;
+      }
     }
   }
-  std::vector<LeakGroup> result;
-  result.reserve(groups.size());
   for (auto& [key, sum] : groups) {
-    result.push_back(sum);
+    group_numbers_.emplace(key, static_cast<uint32_t>(result.groups.size()));
+    result.groups.push_back(sum);
   }
-  return result;
+}
+
+void Checker::add_lost(const Reachability::Lost& lost, LeakCheck& result) {
+  LostObjects& objects = result.lost;
+  std::vector<uint32_t> numbers(heap_.slots(), kNoMark);
+  for (const uint64_t slot : lost.slots) {
+    const HeapRun& run = heap_.runs()[heap_.run_of(slot)];
+    numbers[slot] = static_cast<uint32_t>(objects.size());
+    objects.group.push_back(group_numbers_.at(key_of(run, slot)));
+    objects.bytes.push_back(size_of(run, slot));
+  }
+  objects.first = lost.first;
+  objects.targets.reserve(lost.targets.size());
+  for (const uint64_t slot : lost.targets) {
+    objects.targets.push_back(numbers[slot]);
+  }
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "exporter/analysis/heap_image.h"
+#include "exporter/analysis/lost_objects.h"
 #include "exporter/analysis/roots.h"
 #include "exporter/source/process_snapshot.h"
 #include "exporter/source/snapshot.h"
@@ -53,6 +54,9 @@ struct LeakGroup {
 struct LeakCheck {
   std::string refused;  // why there was no check; empty: there was
   std::vector<LeakGroup> groups;
+  LostObjects lost;  // those of the definite and indirect groups
+  // Of each of Snapshot::objects; reachable if it was freed meanwhile.
+  std::vector<LeakClass> of_record;
   std::chrono::nanoseconds pause{};
   std::string in_place_reason;  // why the process was read while it stood still; empty: it was not
   uint64_t damaged = 0;         // records of the heap that contradicted themselves

@@ -112,19 +112,26 @@ void Reachability::mark(const Roots& roots) {
   }
 }
 
-void Reachability::classify() {
+Reachability::Lost Reachability::classify() {
+  Lost lost;
   for (uint64_t slot = 0; slot < heap_.slots(); ++slot) {
     const SlotState state = heap_.state(slot);
     if (state != SlotState::kLive && state != SlotState::kIndirect) {
       continue;
     }
+    lost.slots.push_back(slot);
+    lost.first.push_back(lost.targets.size());
     visit_object(slot, [&](uint64_t word) {
       const std::optional<uint64_t> other = target(word);
-      if (other && *other != slot && heap_.state(*other) == SlotState::kLive) {
-        heap_.set_state(*other, SlotState::kIndirect);
+      if (!other || *other == slot || heap_.state(*other) == SlotState::kReachable) {
+        return;
       }
+      heap_.set_state(*other, SlotState::kIndirect);
+      lost.targets.push_back(static_cast<uint32_t>(*other));
     });
   }
+  lost.first.push_back(lost.targets.size());
+  return lost;
 }
 
 }  // namespace slabscope

@@ -38,8 +38,13 @@ class Reachability {
   // Objects that count as roots: what the shim or the loader allocated for itself.
   void add_root(uint64_t slot);
   void mark(const Roots& roots);
-  // Once everything is marked.
-  void classify();
+  // Once everything is marked: who is lost, and which of them point to which.
+  struct Lost {
+    std::vector<uint64_t> slots;    // ascending
+    std::vector<uint64_t> first;    // of each slot's pointers, and one more
+    std::vector<uint32_t> targets;  // slots; an image has fewer than 2^31
+  };
+  Lost classify();
 
  private:
   static constexpr uint64_t kStream = 1 << 20;  // larger runs are read in pieces, and not kept

@@ -35,6 +35,7 @@ Examples:
   slabscope leaks server                        what the newest "server" has lost so far
   slabscope leaks 4711 --json | jq .totals
   slabscope leaks 4711 --fail-on-leak --min-bytes 4096
+  slabscope leaks 4711 --suppressions known.supp
 
 Exit codes: 0; 1 with --fail-on-leak if something is lost; 3 target missing or not alive; 2 usage.
 )";
@@ -76,6 +77,11 @@ Result<Checked> check_target(const TargetInfo& target, RootSet roots) {
 }
 
 void show_leaks(const Options& options, CommandContext& context) {
+  ReportOptions how = options.report_options();
+  how.reachable = options.reachable;
+  if (!load_suppressions(options.suppression_files, how.suppressions, context)) {
+    return;
+  }
   const Result<TargetInfo> target = resolve_target(options.target);
   if (!target) {
     fail(context, target.failure());
@@ -94,8 +100,6 @@ void show_leaks(const Options& options, CommandContext& context) {
     fail(context, checked.failure());
     return;
   }
-  ReportOptions how = options.report_options();
-  how.reachable = options.reachable;
   Symbolizer symbolizer(options.symbolizer_options());
   const LeakReport report = build_report(checked->snapshot, symbolizer, how, &checked->check);
   end_progress();
@@ -115,6 +119,7 @@ void add_leaks(CLI::App& app, CommandContext& context) {
   add_formats(*command, *options, "text or json", {"text", "json"});
   add_selection(*command, *options,
                 "Leave out stacks that hold fewer bytes, and do not fail for them");
+  add_suppressions(*command, options->suppression_files);
   command->add_flag("--reachable", options->reachable, "Also list what is not lost");
   command
       ->add_option("--roots", options->roots,

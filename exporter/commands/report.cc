@@ -100,6 +100,9 @@ void show_report(const Options& options, CommandContext& context) {
     write_pprof(snapshot->target, symbolizer, report_options, context);
     return;
   }
+  if (!load_suppressions(options.suppression_files, report_options.suppressions, context)) {
+    return;
+  }
   const LeakReport report = build_report(*snapshot, symbolizer, report_options);
   end_progress();
   context.out << (options.wants_json() ? report_json(report) : report_text(report, report_options));
@@ -119,6 +122,7 @@ void add_report(CLI::App& app, CommandContext& context) {
   add_formats(*command, *options, "text, json or pprof", {"text", "json", "pprof"});
   add_selection(*command, *options,
                 "Leave out stacks that hold fewer bytes, and do not fail for them");
+  add_suppressions(*command, options->suppression_files);
   command->add_flag("-a,--all-caches", options->all_caches, "Also caches that hold nothing now");
   add_symbols(*command, *options);
   command->add_flag("--fail-on-leak", options->fail_on_leak, "Exit with 23 if objects are left");

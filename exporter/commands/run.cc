@@ -17,6 +17,7 @@
 #include "exporter/base/text.h"
 #include "exporter/commands/commands.h"
 #include "exporter/commands/exit_check.h"
+#include "exporter/commands/stack_options.h"
 #include "exporter/output/http.h"
 #include "exporter/output/pprof.h"
 #include "exporter/output/report.h"
@@ -53,6 +54,7 @@ struct RunOptions {
   std::string track = "all";
   std::string report_file;
   std::string format = "text";
+  std::vector<std::string> suppression_files;
   bool fail_on_leak = false;
   uint64_t min_bytes = 0;
   std::string app;
@@ -130,7 +132,7 @@ bool write_report(const std::string& text, const RunOptions& options, CommandCon
 
 // Reports on the child's scope file and returns the exit code of `run`.
 int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitCheck& exit_check,
-           const RunOptions& options, CommandContext& context) {
+           const RunOptions& options, const Suppressions& suppressions, CommandContext& context) {
   const int child_code = end.exit_code();
   const Result<TargetInfo> target = newest_of_pid(static_cast<uint32_t>(child), started_ns);
   if (!target) {
@@ -148,6 +150,7 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   }
   ReportOptions how = report_options_for(STDERR_FILENO);
   how.min_bytes = options.min_bytes;
+  how.suppressions = suppressions;
   how.reachable = true;  // its end is every cache's destroy: all that remains is told
   if (!options.report_file.empty()) {
     how.color = false;
@@ -178,6 +181,10 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
 void run(const RunOptions& options, CommandContext& context) {
   if (options.format == "pprof" && options.report_file.empty()) {
     fail(context, kExitUsage, "a pprof profile is not for a terminal; add --report FILE");
+    return;
+  }
+  Suppressions suppressions;
+  if (!load_suppressions(options.suppression_files, suppressions, context)) {
     return;
   }
   const std::optional<std::string> shim = find_shim();
@@ -212,7 +219,7 @@ void run(const RunOptions& options, CommandContext& context) {
   if (metrics) {
     metrics->server.stop();
   }
-  context.exit_code = report(pid, started_ns, end, check, options, context);
+  context.exit_code = report(pid, started_ns, end, check, options, suppressions, context);
 }
 
 }  // namespace
@@ -242,6 +249,7 @@ void add_run(CLI::App& app, CommandContext& context) {
       ->add_option("--min-bytes", options->min_bytes,
                    "Leave out stacks that hold fewer bytes, and do not fail for them")
       ->check(check_number);
+  add_suppressions(*command, options->suppression_files);
   command->add_option("--app", options->app, "Label `app` of the program's metrics");
   command->callback([options, &context] { run(*options, context); });
 }

@@ -4,7 +4,9 @@
 
 #include <unistd.h>
 
-#include "exporter/commands/commands.h"
+#include <ostream>
+#include <utility>
+
 #include "exporter/output/report_options.h"
 
 namespace slabscope {
@@ -44,10 +46,33 @@ void add_selection(CLI::App& command, StackOptions& options, const std::string& 
   command.add_option("--min-bytes", options.min_bytes, min_bytes_help)->check(check_number);
 }
 
+void add_suppressions(CLI::App& command, std::vector<std::string>& files) {
+  command
+      .add_option("--suppressions", files,
+                  "Leaks not to speak of: a FILE of lines leak:PATTERN, as for LeakSanitizer")
+      ->allow_extra_args(false);
+}
+
+bool load_suppressions(const std::vector<std::string>& files, Suppressions& into,
+                       CommandContext& context) {
+  Result<Suppressions> read = read_suppressions(files);
+  if (!read) {
+    fail(context, kExitUsage, read.failure().message);
+    return false;
+  }
+  for (const std::string& warning : read->warnings) {
+    context.err << "slabscope: " << warning << std::endl;
+  }
+  into = std::move(*read);
+  return true;
+}
+
 void add_symbols(CLI::App& command, StackOptions& options) {
   command.add_flag("--no-symbols", options.no_symbols, "Module and offset only; open no binaries");
-  command.add_option("--debug-dir", options.debug_dirs,
-                     "Look here for debug files (.build-id/…) before /usr/lib/debug");
+  command
+      .add_option("--debug-dir", options.debug_dirs,
+                  "Look here for debug files (.build-id/…) before /usr/lib/debug")
+      ->allow_extra_args(false);
 }
 
 }  // namespace slabscope

@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "exporter/analysis/suppressions.h"
 #include "exporter/analysis/symbolize.h"
+#include "exporter/commands/commands.h"
 #include "exporter/output/report.h"
 
 namespace slabscope {
@@ -22,6 +24,7 @@ struct StackOptions {
   size_t top = ReportOptions().top;
   uint64_t min_bytes = 0;
   std::vector<std::string> debug_dirs;
+  std::vector<std::string> suppression_files;
   bool json = false;
   bool no_symbols = false;
 
@@ -38,6 +41,11 @@ void add_formats(CLI::App& command, StackOptions& options, const std::string& he
                  const std::vector<std::string>& formats);
 // --top; --min-bytes, with `help`.
 void add_selection(CLI::App& command, StackOptions& options, const std::string& min_bytes_help);
+// --suppressions, into `files`.
+void add_suppressions(CLI::App& command, std::vector<std::string>& files);
+// Reads them, with warnings to context.err; false if one of them is wrong, which the context knows.
+bool load_suppressions(const std::vector<std::string>& files, Suppressions& into,
+                       CommandContext& context);
 // --no-symbols, --debug-dir.
 void add_symbols(CLI::App& command, StackOptions& options);
 

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "exporter/analysis/leak_check.h"
+#include "exporter/analysis/suppressions.h"
 #include "exporter/analysis/symbolize.h"
 #include "exporter/base/child.h"
 #include "exporter/source/snapshot.h"
@@ -40,6 +41,7 @@ struct ReportOptions {
   bool reachable = false;   // report_text(): after a check, also what is not lost
   size_t width = 100;       // of the terminal; names are shortened to it, paths never
   std::string source_root;  // directory that report_text() leaves out of paths below it
+  Suppressions suppressions;
   std::string target_hint;  // what to type as TARGET in the hints: a pid or a file
   std::function<void(size_t done, size_t total)> progress;  // now and then while symbolizing
 };
@@ -49,6 +51,10 @@ struct ObjectTotals {
   uint64_t bytes = 0;
 
   bool operator==(const ObjectTotals&) const = default;
+  void add(const ObjectTotals& other) {
+    objects = Cache::saturating_sum(objects, other.objects);
+    bytes = Cache::saturating_sum(bytes, other.bytes);
+  }
 };
 
 // One cache that was ever used. What remains is exact; `explained` is what stacks account for.
@@ -57,6 +63,12 @@ struct CacheRemainder {
   ObjectTotals explained;  // requested bytes; estimated unless tracking was "all"
 
   ObjectTotals remaining() const { return {cache.active_objects(), cache.active_bytes()}; }
+};
+
+// A definite leak, and how much of an indirect one hangs on it.
+struct LeakOwner {
+  std::optional<size_t> leak;  // index into LeakReport::leaks; nothing: min_bytes left it out
+  ObjectTotals held;
 };
 
 struct LeakEntry {
@@ -69,6 +81,15 @@ struct LeakEntry {
   uint64_t largest = 0;
   std::vector<std::string> caches;  // most objects first
   std::vector<SymbolFrame> stack;   // innermost first; inline frames are frames of their own
+  ObjectTotals holds;               // definite: what is indirectly lost with it
+  std::vector<LeakOwner> owners;    // indirect: most bytes first
+  ObjectTotals in_cycles;           // indirect: what no definite leak leads to
+};
+
+// What one pattern of the suppressions took out of the report.
+struct SuppressedLeaks {
+  std::string pattern;
+  ObjectTotals taken;
 };
 
 // What a search of the process's memory for pointers found.
@@ -95,6 +116,7 @@ struct LeakReport {
   std::vector<LeakEntry> leaks;          // most bytes first
   ObjectTotals below_min;                // what min_bytes hid
   uint64_t entries_below_min = 0;
+  std::vector<SuppressedLeaks> suppressed;  // patterns that took something, in the files' order
   uint64_t samples = 0;
   uint64_t dropped_objects = 0;
   uint64_t dropped_stacks = 0;
@@ -107,6 +129,8 @@ struct LeakReport {
 [[nodiscard]] LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
                                       const ReportOptions& options,
                                       const LeakCheck* check = nullptr);
+
+[[nodiscard]] ObjectTotals suppressed_total(const LeakReport& report);
 
 // What --fail-on-leak asks: something is lost (or left, if nobody looked), and not only stacks that
 // min_bytes left out.

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "exporter/base/text.h"
 #include "exporter/output/json.h"
 #include "exporter/output/report.h"
 
@@ -40,14 +41,42 @@ Json remainder_json(const CacheRemainder& row) {
   return json;
 }
 
+Json owners_json(const LeakEntry& entry) {
+  Json json = Json::array();
+  for (const LeakOwner& owner : entry.owners) {
+    json.push_back({{"leak", owner.leak ? Json(*owner.leak) : Json()},
+                    {"objects", owner.held.objects},
+                    {"bytes", owner.held.bytes}});
+  }
+  return json;
+}
+
 Json leak_json(const LeakEntry& entry) {
   Json stack = Json::array();
   for (const SymbolFrame& frame : entry.stack) {
     stack.push_back(frame_json(frame));
   }
-  return {{"class", entry.leak_class},    {"objects", entry.objects}, {"bytes", entry.bytes},
-          {"estimated", entry.estimated}, {"samples", entry.samples}, {"caches", entry.caches},
-          {"stack", std::move(stack)}};
+  Json json = {{"class", entry.leak_class}, {"objects", entry.objects},
+               {"bytes", entry.bytes},      {"estimated", entry.estimated},
+               {"samples", entry.samples},  {"caches", entry.caches}};
+  if (entry.leak_class == to_string(LeakClass::kDefinite)) {
+    json["holds"] = totals_json(entry.holds);
+  } else if (entry.leak_class == to_string(LeakClass::kIndirect)) {
+    json["owners"] = owners_json(entry);
+    json["in_cycles"] = totals_json(entry.in_cycles);
+  }
+  json["stack"] = std::move(stack);
+  return json;
+}
+
+Json suppressions_json(const LeakReport& report) {
+  Json json = Json::array();
+  for (const SuppressedLeaks& suppressed : report.suppressed) {
+    json.push_back({{"template", printable_utf8(suppressed.pattern)},
+                    {"objects", suppressed.taken.objects},
+                    {"bytes", suppressed.taken.bytes}});
+  }
+  return json;
 }
 
 // How the search for pointers went; null if there was none.
@@ -94,6 +123,7 @@ std::string report_json(const LeakReport& report) {
                       {{"definite", totals_json(checked.definite)},
                        {"indirect", totals_json(checked.indirect)},
                        {"reachable", totals_json(checked.reachable)},
+                       {"suppressed", totals_json(suppressed_total(report))},
                        {"unchecked", totals_json(report.unchecked)},
                        {"by_stack", totals_json(report.explained)}}},
                      {"estimated", report.estimated},
@@ -102,6 +132,7 @@ std::string report_json(const LeakReport& report) {
                       {{"objects", report.dropped_objects},
                        {"stacks", report.dropped_stacks},
                        {"modules", report.dropped_modules}}},
+                     {"suppressions", suppressions_json(report)},
                      {"caches", std::move(caches)}};
   return with_leaks(dump(root), report.leaks);
 }

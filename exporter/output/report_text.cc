@@ -46,6 +46,8 @@ class TextReport {
   void write_meaning();
   void write_entries();
   void write_entry(const LeakEntry& entry);
+  void write_ownership(const LeakEntry& entry);
+  void write_suppressions();
   void write_caches();
   void write_explained();
   void write_hints();
@@ -66,6 +68,7 @@ std::string TextReport::write() {
   write_process();
   write_meaning();
   write_entries();
+  write_suppressions();
   if (!report_.checked || options_.all_caches) {
     write_caches();
   }
@@ -77,7 +80,9 @@ void TextReport::write_checked_headline(const std::string& who) {
   const ObjectTotals& definite = report_.checked->definite;
   const ObjectTotals& indirect = report_.checked->indirect;
   if (definite.objects == 0 && indirect.objects == 0) {
-    line("{}", painted("1;32", who + ": nothing is lost"));
+    line("{}", painted("1;32", who + (report_.suppressed.empty()
+                                          ? ": nothing is lost"
+                                          : ": nothing is lost but what is suppressed")));
     return;
   }
   line("{}", painted("1;31",
@@ -258,10 +263,50 @@ void TextReport::write_entry(const LeakEntry& entry) {
   }
   if (entry.stack.empty()) {
     line("{}, whose stack was not recorded", head);
+  } else {
+    line("{}, allocated by:", head);
+    text_ += stack_text(entry.stack, {options_.width, options_.color, options_.source_root});
+  }
+  write_ownership(entry);
+}
+
+// What goes with a definite leak; which one an indirect leak goes with.
+void TextReport::write_ownership(const LeakEntry& entry) {
+  if (entry.holds.objects != 0) {
+    line("      and with it {}, {}, indirectly lost", counted(entry.holds.objects, "more object"),
+         bytes_text(entry.holds.bytes));
+  }
+  constexpr size_t kShown = 2;
+  std::vector<std::string> holders;
+  for (const LeakOwner& owner : entry.owners) {
+    if (holders.size() == kShown) {
+      holders.push_back(counted(entry.owners.size() - kShown, "other leak"));
+      break;
+    }
+    holders.push_back(owner.leak ? "the leak of " + site_text(report_.leaks[*owner.leak].stack,
+                                                              {options_.width, options_.color,
+                                                               options_.source_root})
+                                 : "leaks below --min-bytes");
+  }
+  if (entry.in_cycles.objects != 0) {
+    holders.emplace_back("objects that hold each other");
+  }
+  if (!holders.empty()) {
+    line("      held by {}", fmt::join(holders, ", by "));
+  }
+}
+
+// As LeakSanitizer writes it.
+void TextReport::write_suppressions() {
+  if (report_.suppressed.empty()) {
     return;
   }
-  line("{}, allocated by:", head);
-  text_ += stack_text(entry.stack, {options_.width, options_.color, options_.source_root});
+  text_ += '\n';
+  line("Suppressions used:\n  count      bytes template");
+  for (const SuppressedLeaks& suppressed : report_.suppressed) {
+    line("{:>7} {:>10} {}", suppressed.taken.objects, suppressed.taken.bytes,
+         printable_utf8(suppressed.pattern));
+  }
 }
 
 void TextReport::write_caches() {

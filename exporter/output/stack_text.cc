@@ -8,6 +8,7 @@
 #include <iterator>
 #include <string_view>
 
+#include "exporter/analysis/stack_frames.h"
 #include "exporter/base/text.h"
 #include "exporter/output/function_name.h"
 
@@ -94,6 +95,24 @@ size_t startup_begin(const std::vector<SymbolFrame>& stack) {
   const auto first = std::find_if(stack.begin(), stack.end(), starts_program);
   const auto index = static_cast<size_t>(first - stack.begin());
   return index == 0 ? stack.size() : index;
+}
+
+bool belongs_to_system(std::string_view path) {
+  return path.empty() || path.front() != '/' || path.starts_with("/lib") ||
+         path.starts_with("/usr/lib") || is_allocator(path);
+}
+
+std::string site_text(const std::vector<SymbolFrame>& stack, const StackStyle& style) {
+  if (stack.empty()) {
+    return "objects whose stack was not recorded";
+  }
+  const auto own = std::find_if(stack.begin(), stack.end(), [](const SymbolFrame& frame) {
+    return !belongs_to_system(frame.module) && !inside_cpp_library(frame);
+  });
+  const SymbolFrame& site = own == stack.end() ? stack.front() : *own;
+  const std::string name = name_of(site, kMaxNameColumn);
+  const std::string place = place_of(site, style);
+  return name.empty() ? place : fmt::format("{} ({})", name, place);
 }
 
 std::string stack_text(const std::vector<SymbolFrame>& stack, const StackStyle& style) {

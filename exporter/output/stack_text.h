@@ -14,6 +14,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "exporter/analysis/symbolize.h"
@@ -28,6 +29,12 @@ struct StackStyle {
 
 // The index of the first frame that only starts the program or a thread; size() if there is none.
 [[nodiscard]] size_t startup_begin(const std::vector<SymbolFrame>& stack);
+
+// Who asked for an object, in a few words: the innermost frame of the program's own, and where.
+[[nodiscard]] std::string site_text(const std::vector<SymbolFrame>& stack, const StackStyle& style);
+
+// Whether a module came with the system, or is the allocator.
+[[nodiscard]] bool belongs_to_system(std::string_view module_path);
 
 [[nodiscard]] std::string stack_text(const std::vector<SymbolFrame>& stack,
                                      const StackStyle& style);

@@ -206,6 +206,40 @@ def test_system_calls_go_on():
         equal(checks > 3, True, "enough checks")
 
 
+def test_suppressions_and_owners():
+    """What hangs on a suppressed leak goes with it; the rest says what it hangs on."""
+    file = pathlib.Path(os.environ["SLABSCOPE_DIR"]) / "known.supp"
+    file.write_text("# known\nleak:^definite_head$\nrace:other\n", encoding="utf-8")
+    with slabtest.dialog("lost_c", "live", PLUGIN, SLABSCOPE_TRACK="all") as child:
+        hears(child, "ready")
+        done = slabscope("leaks", child.pid, "--json", "--suppressions", file)
+        slabtest.contains(done.stderr, f"{file}:3: 'race:'", "the warning")
+        document = json.loads(done.stdout)
+        found = ours(document)
+        equal(("definite_head", "definite") in found, False, "a suppressed leak is listed")
+        equal(("indirect_tail", "indirect") in found, False, "what hangs on it is listed")
+        equal(document["suppressions"], [{"template": "^definite_head$", "objects": 10, "bytes": 480}],
+              "suppressions used")
+        equal(document["totals"]["suppressed"], {"objects": 10, "bytes": 480}, "suppressed in all")
+        held = [leak for leak in document["leaks"]
+                if case_of(frame["function"] for frame in leak["stack"]) == "indirect_by_interior"]
+        equal(len(held), 1, "entries of indirect_by_interior")
+        owner = document["leaks"][held[0]["owners"][0]["leak"]]
+        equal(case_of(frame["function"] for frame in owner["stack"]), "definite_of_interior", "its owner")
+        cycles = [leak["in_cycles"]["bytes"] for leak in document["leaks"]
+                  if case_of(frame["function"] for frame in leak["stack"]) == "indirect_cycle"]
+        equal(sorted(cycles), [80, 90, 100], "objects that hold each other")
+        file.write_text("leak:*\n", encoding="utf-8")
+        done = slabscope("leaks", child.pid, "--fail-on-leak", "--suppressions", file)
+        equal(done.returncode, 0, "exit code if all is suppressed")
+        slabtest.contains(done.stdout, "Suppressions used:", "the list of suppressions")
+        file.write_text("leak:a\nmalloc\n", encoding="utf-8")
+        done = slabscope("leaks", child.pid, "--suppressions", file)
+        equal(done.returncode, 2, "exit code for a malformed file")
+        slabtest.contains(done.stderr, f"{file}:2: 'malloc'", "the place of the mistake")
+        tell(child)
+
+
 def test_exit_codes():
     with slabtest.dialog("lost_c", "live", PLUGIN, SLABSCOPE_TRACK="all") as child:
         hears(child, "ready")
