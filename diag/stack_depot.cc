@@ -31,11 +31,16 @@ void StackDepot::init(ScopeFile& file) {
   // Samples have few distinct stacks: one page of buckets does, where all of them would be touched
   // one by one.
   const bool all = file.header()->track_mode == static_cast<uint32_t>(abi::TrackMode::kAll);
-  bucket_mask_ = (all ? abi::kDepotBuckets : kSampledBuckets) - 1;
+  first_mask_ = (all ? abi::kDepotBuckets : kSampledBuckets) - 1;
+  bucket_mask_.store(first_mask_, std::memory_order_relaxed);
 }
 
-uint32_t* StackDepot::bucket(uint32_t hash) const {
-  return reinterpret_cast<uint32_t*>(file_->depot()) + (hash & bucket_mask_);
+void StackDepot::widen() {
+  bucket_mask_.store(abi::kDepotBuckets - 1, std::memory_order_relaxed);
+}
+
+uint32_t* StackDepot::bucket(uint32_t hash, uint32_t mask) const {
+  return reinterpret_cast<uint32_t*>(file_->depot()) + (hash & mask);
 }
 
 abi::StackRecord* StackDepot::find(uint32_t handle) const {
@@ -92,7 +97,8 @@ uint32_t StackDepot::insert(const uintptr_t* frames, unsigned count, uint32_t ge
   if (count > abi::kMaxFrames)
     count = abi::kMaxFrames;
   const uint32_t hash = hash_frames(frames, count);
-  uint32_t* head = bucket(hash);
+  const uint32_t mask = bucket_mask_.load(std::memory_order_relaxed);
+  uint32_t* head = bucket(hash, mask);
   if (!file_->ensure(head, sizeof *head)) {
     add_relaxed(file_->counters().dropped_stacks, 1);
     return 0;
@@ -100,6 +106,11 @@ uint32_t StackDepot::insert(const uintptr_t* frames, unsigned count, uint32_t ge
   uint32_t newest = load_acquire(*head);
   if (const uint32_t found = find_in_chain(newest, 0, hash, frames, count))
     return found;
+  uint32_t* first = bucket(hash, first_mask_);
+  if (SC_UNLIKELY(first != head) && file_->ensure(first, sizeof *first)) {
+    if (const uint32_t found = find_in_chain(load_acquire(*first), 0, hash, frames, count))
+      return found;
+  }
 
   const uint32_t handle = allocate(record_units(count));
   if (handle == 0) {
@@ -132,6 +143,29 @@ uint32_t StackDepot::insert(const uintptr_t* frames, unsigned count, uint32_t ge
   return handle;
 }
 
+// Before the first change after the peak began. One thread keeps; others that change the stack at
+// that very moment may be in the numbers or not.
+void StackDepot::keep_for_peak(abi::StackRecord& record, uint32_t epoch) {
+  std::atomic_ref kept(record.peak_epoch);
+  const uint32_t writing = epoch | abi::kPeakBeingWritten;
+  uint32_t before = kept.load(std::memory_order_relaxed);
+  if (before == writing ||
+      !kept.compare_exchange_strong(before, writing, std::memory_order_relaxed)) {
+    return;
+  }
+  const auto now = [](uint64_t& word) {
+    return std::atomic_ref(word).load(std::memory_order_relaxed);
+  };
+  const auto keep = [](uint64_t& word, uint64_t value) {
+    std::atomic_ref(word).store(value, std::memory_order_relaxed);
+  };
+  std::atomic_ref(record.peak_samples)
+      .store(static_cast<uint32_t>(now(record.live_objects)), std::memory_order_relaxed);
+  keep(record.peak_estimated_bytes, now(record.estimated_live_bytes));
+  keep(record.peak_estimated_milliobjects, now(record.estimated_live_milliobjects));
+  kept.store(epoch, std::memory_order_release);
+}
+
 // Adds `sign` (1 or -1) objects of `size` bytes to the live numbers.
 void StackDepot::count(uint32_t handle, uint64_t size, uint32_t interval, uint64_t sign) {
   abi::StackRecord* record = find(handle);
@@ -146,6 +180,9 @@ void StackDepot::count(uint32_t handle, uint64_t size, uint32_t interval, uint64
     milliobjects = static_cast<uint64_t>(weight * 1000 + 0.5);
     // NOLINTEND(bugprone-incorrect-roundings)
   }
+  const uint32_t epoch = peak_epoch_.load(std::memory_order_relaxed);
+  if (SC_UNLIKELY(std::atomic_ref(record->peak_epoch).load(std::memory_order_relaxed) != epoch))
+    keep_for_peak(*record, epoch);
   add_relaxed(record->live_objects, sign);
   add_relaxed(record->live_bytes, sign * size);
   add_relaxed(record->estimated_live_bytes, sign * bytes);

@@ -47,6 +47,14 @@ class StackDepot {
   // The object's size changed.
   void resize(uint32_t handle, uint64_t old_size, uint64_t new_size, uint32_t interval);
 
+  // Many stacks are to come, where few were: more buckets. Two threads that insert one stack just
+  // then may store it twice.
+  void widen();
+
+  // A new high-water mark: from now on a stack keeps, beside its live numbers, what they were when
+  // this was called. Each does so when it first changes; nothing is copied here.
+  void begin_peak(uint32_t epoch) { peak_epoch_.store(epoch, std::memory_order_release); }
+
   // All live numbers become 0: the object table was given up (a fork child with too much in it).
   void forget_live();
 
@@ -82,14 +90,17 @@ class StackDepot {
   static constexpr uint32_t record_units(uint32_t frames) {
     return abi::kStackRecordBytes / kUnit + frames;
   }
-  uint32_t* bucket(uint32_t hash) const;
+  uint32_t* bucket(uint32_t hash, uint32_t mask) const;
   uint32_t find_in_chain(uint32_t from, uint32_t until, uint32_t hash, const uintptr_t* frames,
                          unsigned count) const;
   uint32_t allocate(uint32_t units);
+  SC_NOINLINE void keep_for_peak(abi::StackRecord& record, uint32_t epoch);
   void count(uint32_t handle, uint64_t size, uint32_t interval, uint64_t sign);
 
   ScopeFile* file_ = nullptr;
-  uint32_t bucket_mask_ = 0;
+  std::atomic<uint32_t> bucket_mask_{0};
+  std::atomic<uint32_t> peak_epoch_{0};
+  uint32_t first_mask_ = 0;        // what init() chose: stacks may be in the buckets of either
   std::atomic<uint32_t> next_{0};  // kFirstHandle from init() on
 };
 

@@ -137,6 +137,7 @@ __attribute__((destructor)) void end() {
     return;
   watch_refresh();
   (void)watch_remaining();
+  watch_last_peak();
   wait_for_watcher();
   if (report_wanted()) {
     const int fd = diag::open_report(g_options.report);

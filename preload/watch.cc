@@ -2,8 +2,6 @@
 
 #include "preload/watch.h"
 
-#include <pthread.h>
-
 #include "diag/backtrace.h"
 #include "diag/sampler.h"
 #include "diag/text.h"
@@ -80,24 +78,14 @@ CacheStats* cache_created(const CacheInfo& info) {
   diag::copy_text(record.name, sizeof(record.name), info.name);
   __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
   raise_used(abi::kSectionCaches, info.id + 1U);
+  if (kind == abi::CacheKind::kObject)
+    watch_event(abi::EventKind::kCacheCreated, info.id);
   watch_refresh();
   return reinterpret_cast<CacheStats*>(&record.stats);
 }
 
 bool map_counters(unsigned block, void* at) {
   return g_watch.file.map_thread_block(block, at);
-}
-
-// The caller's thread id without a system call, which a sandbox may refuse by then: libc writes it
-// into a mutex that wants to know its owner. (The thread's name can be had only by asking; tools
-// read it from /proc.)
-uint32_t own_tid() {
-  pthread_mutex_t mutex = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-  if (pthread_mutex_lock(&mutex) != 0)
-    return 0;
-  const auto tid = static_cast<uint32_t>(mutex.__data.__owner);
-  pthread_mutex_unlock(&mutex);
-  return tid;
 }
 
 bool slot_opened(unsigned number, void* counters) {
@@ -125,27 +113,21 @@ bool counters_needed(CounterPair* pair) {
 // ---- which allocations are tracked ----------------------------------------------------------
 
 // Steps to the next one that is tracked, which is one in `mean` of them.
-uint64_t next_tracked(uint64_t* rng, double mean) {
-  switch (g_options.track) {
-    case abi::TrackMode::kOff:
-      return kNever;
-    case abi::TrackMode::kAll:
-      return 0;
-    case abi::TrackMode::kSampled:
-      break;
-  }
-  return diag::next_gap(*rng, mean);
+uint64_t next_tracked(uint64_t* rng, uint32_t interval, double mean) {
+  if (interval == 0)
+    return kNever;
+  return interval == 1 ? 0 : diag::next_gap(*rng, mean);
 }
 
 // Objects until a Poisson process over bytes hits one: geometric with P = 1 - exp(-size/interval),
 // which is what the floor of an exponential with that mean is.
-uint64_t sample_distance(uint64_t* rng, size_t object_size) {
-  return next_tracked(
-      rng, static_cast<double>(g_options.sample_interval) / static_cast<double>(object_size));
+uint64_t sample_distance(uint64_t* rng, size_t object_size, uint32_t interval) {
+  return next_tracked(rng, interval,
+                      static_cast<double>(interval) / static_cast<double>(object_size));
 }
 
-uint64_t sample_bytes(uint64_t* rng) {
-  return next_tracked(rng, g_options.sample_interval);
+uint64_t sample_bytes(uint64_t* rng, uint32_t interval) {
+  return next_tracked(rng, interval, interval);
 }
 
 // Frames between the program and capture(): the hook, the slow path, malloc or operator new. The
@@ -168,15 +150,14 @@ uint32_t capture() {
 }
 
 uint32_t track(const void* object, size_t requested, size_t object_size, unsigned cache,
-               uint32_t stack) {
+               uint32_t stack, uint32_t interval) {
   stat_add(g_watch.file.counters().sampled_allocations, 1);
   if (SC_UNLIKELY(g_watch.file.header()->window_bytes == 0))
     watch_refresh();  // the first block: its address shall lie in a window that readers know
-  uint32_t interval = 1;
-  if (g_options.track != abi::TrackMode::kAll && !watch_tracks_all(cache)) {
+  if (interval != 1) {
     // Objects are drawn by the size of their class; readers weigh them by the size that was asked
     // for. Scaling the interval alike keeps the probability that they compute the true one.
-    const double scaled = static_cast<double>(g_options.sample_interval) *
+    const double scaled = static_cast<double>(interval) *
                           static_cast<double>(requested == 0 ? 1 : requested) /
                           static_cast<double>(object_size);
     interval = scaled < 2 ? 2 : static_cast<uint32_t>(scaled);
@@ -203,8 +184,9 @@ uint32_t retrack(uint32_t record, const void* object, size_t requested) {
 
 // ---- time -----------------------------------------------------------------------------------
 
-void tick() {
+void tick(uint32_t now_ms) {
   watch_refresh();
+  watch_peak(now_ms);
 }
 
 }  // namespace
@@ -215,16 +197,19 @@ constinit Watch g_watch;
 void watch_open() {
   clock_init();
   const Options& options = g_options;
+  const uint32_t interval = options.track == abi::TrackMode::kAll       ? 1
+                            : options.track == abi::TrackMode::kSampled ? options.sample_interval
+                                                                        : 0;
   const bool shared = g_watch.file.open({.directory = options.dir,
                                          .xdg_runtime_dir = options.xdg_runtime_dir,
                                          .app = options.app,
                                          .mode = options.track,
-                                         .interval = options.track == abi::TrackMode::kAll ? 1
-                                                     : options.track == abi::TrackMode::kSampled
-                                                         ? options.sample_interval
-                                                         : 0});
+                                         .interval = interval});
   if (!g_watch.file.ready())
     return;
+  g_watch.events.init(g_watch.file);
+  g_watch.peak.init(g_watch.file, g_watch.depot);
+  set_sampling(interval);
   if (shared)
     (void)g_watch.file.remove_stale_sometimes();
   g_watch.modules.init(g_watch.file);
@@ -241,6 +226,8 @@ void watch_install(Hooks& hooks) {
     return;  // no memory even for private numbers: a plain allocator
   hooks.cache_created = cache_created;
   watch_install_caches(hooks);
+  watch_install_events(hooks);
+  watch_install_requests(hooks);
   hooks.map_counters = map_counters;
   hooks.slot_opened = slot_opened;
   hooks.slot_closed = slot_closed;
@@ -293,10 +280,14 @@ void watch_after_fork() {
   if (!g_watch.file.ready())
     return;
   g_watch.modules.reset_after_fork();
+  g_watch.events.reset_after_fork();
   if (g_watch.file.child_detach() == diag::ForkKept::kNoObjects) {
     g_watch.objects.forget();
     g_watch.depot.forget_live();
   }
+  // Not before: up to here what is written there is the parent's.
+  watch_forget_requests();
+  watch_forget_peak();
   (void)g_watch.file.child_reopen();
 }
 

@@ -2,7 +2,7 @@
 //
 // Watch: what the shim knows of the heap it serves; the owner of diag's objects.
 //
-//   slab's hooks ──► counters, caches, threads ──► ScopeFile
+//   slab's hooks ──► counters, caches, threads ──► ScopeFile, EventRing
 //                └─► capture ─► StackDepot ─► ObjectTable
 //
 // Set up by slab_boot() at the first allocation. Every function may be called from any thread's
@@ -11,8 +11,10 @@
 
 #pragma once
 
+#include "diag/event_ring.h"
 #include "diag/module_table.h"
 #include "diag/object_table.h"
+#include "diag/peak_recorder.h"
 #include "diag/scope_file.h"
 #include "diag/stack_depot.h"
 #include "preload/options.h"
@@ -25,6 +27,8 @@ struct Watch {
   diag::ModuleTable modules;
   diag::StackDepot depot;
   diag::ObjectTable objects;
+  diag::EventRing events;
+  diag::PeakRecorder peak;
 };
 
 extern constinit Options g_options;
@@ -34,10 +38,21 @@ extern constinit Watch g_watch;  // all zero at first: it costs no page until it
 void watch_open();
 // Fills in the hooks that watch; the others keep their defaults.
 void watch_install(Hooks& hooks);
-// The part of it for programs' own caches (watch_caches.cc).
+// The parts of it for programs' own caches (watch_caches.cc), for the ring of events
+// (watch_events.cc), and for what tools ask (watch_requests.cc).
 void watch_install_caches(Hooks& hooks);
-// Whether each object of the cache has a stack, whatever SLABSCOPE_TRACK says.
-bool watch_tracks_all(unsigned cache);
+void watch_install_events(Hooks& hooks);
+void watch_install_requests(Hooks& hooks);
+// What was asked of our parent is not asked of a fork child.
+void watch_forget_requests();
+// The calling thread's id, without a system call, which a sandbox may refuse by then.
+uint32_t own_tid();
+// Something happened to the cache of that id (0: to none);
+void watch_event(abi::EventKind kind, unsigned cache, uint64_t value = 0, uint64_t other_value = 0);
+// Looks whether more is in use than ever (watch_peak.cc): now and then, and at the end.
+void watch_peak(uint32_t now_ms);
+void watch_last_peak();
+void watch_forget_peak();
 // What is left in the caches now: objects and bytes, also written to the header.
 struct Remaining {
   uint64_t objects;

@@ -30,10 +30,31 @@ abi::CacheState outside_state(CacheLife life) {
   return abi::CacheState::kUnused;
 }
 
+void tell_change(const abi::CacheRecord& record, unsigned id, CacheLife life) {
+  const bool was_seen = record.state != static_cast<uint32_t>(abi::CacheState::kUnused);
+  switch (life) {
+    case CacheLife::kZombie:
+      watch_event(abi::EventKind::kCacheDetached, id, remaining_in(id).objects);
+      break;
+    case CacheLife::kRetiring:
+      watch_event(abi::EventKind::kCacheDestroyed, id);
+      break;
+    case CacheLife::kFree:  // also a cache that could not be made
+      if (was_seen)
+        watch_event(abi::EventKind::kCacheReleased, id);
+      break;
+    case CacheLife::kNew:
+    case CacheLife::kLive:
+    case CacheLife::kDying:
+      break;
+  }
+}
+
 void cache_changed(unsigned id, CacheLife life) {
   abi::CacheRecord& record = g_watch.file.caches()[id];
   if (!g_watch.file.ensure(&record, sizeof(record)))
     return;
+  tell_change(record, id, life);
   __atomic_store_n(&record.state, static_cast<uint32_t>(outside_state(life)), __ATOMIC_RELEASE);
 }
 
@@ -41,6 +62,7 @@ void destroy_refused(const RefusedDestroy& refused) {
   abi::CacheRecord& record = g_watch.file.caches()[refused.id];
   if (g_watch.file.ensure(&record, sizeof(record)))
     __atomic_store_n(&record.flags, record.flags | abi::kDestroyRefused, __ATOMIC_RELAXED);
+  watch_event(abi::EventKind::kDestroyRefused, refused.id, refused.objects);
   int fd = -1;
   if (__builtin_strcmp(g_options.report, "off") != 0) {
     const bool automatic = __builtin_strcmp(g_options.report, "auto") == 0;
@@ -60,10 +82,6 @@ void destroy_refused(const RefusedDestroy& refused) {
 void watch_install_caches(Hooks& hooks) {
   hooks.cache_changed = cache_changed;
   hooks.destroy_refused = destroy_refused;
-}
-
-bool watch_tracks_all(unsigned cache) {
-  return cache >= Config::kFirstObjectId && g_caches.object_pair(cache)->track_all;
 }
 
 }  // namespace slabscope

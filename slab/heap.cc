@@ -17,8 +17,9 @@
 namespace slabscope {
 namespace {
 
-void* no_memory() {
+void* no_memory(size_t size) {
   stat_add(g_heap_stats->failures_no_memory, 1);
+  g_hooks.event({HeapEvent::Kind::kOutOfMemory, 0, size, nullptr});
   return nullptr;
 }
 
@@ -30,7 +31,7 @@ void* allocate_small(unsigned id, size_t size) {
   }
   CacheGuard cache;
   void* object = cache ? cache->allocate_slow(id, size) : nullptr;
-  return SC_LIKELY(object != nullptr) ? object : no_memory();
+  return SC_LIKELY(object != nullptr) ? object : no_memory(size);
 }
 
 void* allocate_large(size_t size, size_t alignment, Fill fill) {
@@ -40,9 +41,10 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
   }
   CacheGuard cache;
   if (!cache)
-    return no_memory();
+    return no_memory(size);
   uint32_t stack = 0;
   const bool tracked = cache->sample_large(size);
+  const uint32_t interval = cache->sample_interval();
   if (tracked) {
     cache->set_busy(true);
     stack = g_hooks.capture();
@@ -50,12 +52,12 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
   }
   const LargeBlock block = large_allocate(size, alignment);
   if (block.address == nullptr)
-    return no_memory();
-  cache->count_large_alloc();
+    return no_memory(size);
   if (tracked) {
     large_set_record(block.address,
-                     g_hooks.track(block.address, size, size, Config::kLargeId, stack));
+                     g_hooks.track(block.address, size, size, Config::kLargeId, stack, interval));
   }
+  cache->count_large_alloc(size);
   if (fill == Fill::kZero && !block.zeroed)
     __builtin_memset(block.address, 0, size);
   return block.address;

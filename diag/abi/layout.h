@@ -293,12 +293,13 @@ struct StackRecord {
   uint64_t estimated_live_milliobjects;
   // What was live when the peak of `peak_epoch` began, if that is the newest peak's; else nothing
   // has changed since, and what is live now was live then.
-  uint32_t peak_epoch;    // low 32 bits
+  uint32_t peak_epoch;    // low 31 bits; the highest one: being written
   uint32_t peak_samples;  // live_objects
   uint64_t peak_estimated_bytes;
   uint64_t peak_estimated_milliobjects;
   // frame_count return addresses (uint64_t) follow, innermost first
 };
+inline constexpr uint32_t kPeakBeingWritten = 1u << 31;
 inline constexpr uint32_t kStackRecordBytes = 88;
 static_assert(sizeof(StackRecord) == kStackRecordBytes);
 

@@ -10,6 +10,7 @@ namespace slabscope {
 namespace {
 
 constinit std::array<CacheStats, Config::kLargeId + 1> g_private_cache_stats{};
+constinit uint32_t g_silence = 0;
 
 }  // namespace
 
@@ -20,20 +21,24 @@ constinit Hooks g_hooks = {
         },
     .cache_changed = [](unsigned, CacheLife) {},
     .destroy_refused = [](const RefusedDestroy&) {},
+    .event = [](const HeapEvent&) {},
     .map_counters = [](unsigned, void*) { return false; },
     .slot_opened = [](unsigned, void*) { return true; },
     .slot_closed = [](void*) {},
     .counters_needed = [](CounterPair*) { return true; },
     .thread_started = []() {},
-    .sample_distance = [](uint64_t*, size_t) { return kNever; },
-    .sample_bytes = [](uint64_t*) { return kNever; },
+    .sample_distance = [](uint64_t*, size_t, uint32_t) { return kNever; },
+    .sample_bytes = [](uint64_t*, uint32_t) { return kNever; },
     .capture = []() { return uint32_t{0}; },
-    .track = [](const void*, size_t, size_t, unsigned, uint32_t) { return uint32_t{0}; },
+    .track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) { return uint32_t{0}; },
     .untrack = [](uint32_t, const void*) {},
     .retrack = [](uint32_t record, const void*, size_t) { return record; },
-    .tick = []() {},
+    .tick = [](uint32_t) {},
+    .rung = []() {},
     .foreign_free = [](void*) { return false; },
     .foreign_size = [](void*) { return size_t{0}; },
 };
+
+constinit Bell g_bell = {.word = &g_silence, .heard = 0};
 
 }  // namespace slabscope

@@ -51,6 +51,20 @@ struct RefusedDestroy {
   uint64_t objects;
 };
 
+// What is told to whoever writes a journal, beside the states of caches.
+struct HeapEvent {
+  enum class Kind : uint8_t {
+    kShrunk,       // value: slabs of `cache` given back, because the program asked
+    kOutOfMemory,  // value: bytes asked for
+    kThreadsFull,  // a thread got no slot of its own
+    kMisuse,       // value: an address; the process ends now, perhaps with locks held
+  };
+  Kind kind;
+  unsigned cache;  // 0: none
+  uint64_t value;
+  const char* what;  // of a misuse; else nullptr
+};
+
 struct Hooks {
   // A cache is about to be used for the first time: where its statistics live from now on, zeroed.
   // For a program's own cache nullptr will do: nobody outside sees them then.
@@ -60,6 +74,8 @@ struct Hooks {
   void (*cache_changed)(unsigned id, CacheLife life);
   // To be told to the user, with the stacks of all that remains.
   void (*destroy_refused)(const RefusedDestroy& refused);
+  // Under any lock; must not allocate.
+  void (*event)(const HeapEvent& event);
 
   // Maps storage that outlives the process over the kBlockBytes at `at` for the counters of thread
   // slots [block * kSlotsPerBlock, ...). False: private memory stays there. Under the thread
@@ -76,23 +92,28 @@ struct Hooks {
   void (*thread_started)();
 
   // How many allocations of `object_size` bytes from now the next one to be tracked is, counting
-  // it: 1 = the next one. kNever: none. 0: each one (and the thread keeps no free list).
-  uint64_t (*sample_distance)(uint64_t* rng, size_t object_size);
+  // it: 1 = the next one. kNever: none. 0: each one (and the thread keeps no free list). `interval`
+  // is what set_sampling() said last, as far as the thread has heard.
+  uint64_t (*sample_distance)(uint64_t* rng, size_t object_size, uint32_t interval);
   // The same for large blocks: in bytes.
-  uint64_t (*sample_bytes)(uint64_t* rng);
+  uint64_t (*sample_bytes)(uint64_t* rng, uint32_t interval);
   // The caller's stack, as a handle. May allocate: slab/ does not track what is allocated
   // meanwhile.
   uint32_t (*capture)();
-  // An object is tracked from now on. Returns its record's number, 0 if there was no room.
+  // An object is tracked from now on, drawn with `interval` (1: as all are). Returns its record's
+  // number, 0 if there was no room.
   uint32_t (*track)(const void* object, size_t requested, size_t object_size, unsigned cache,
-                    uint32_t stack);
+                    uint32_t stack, uint32_t interval);
   void (*untrack)(uint32_t record, const void* object);
   // The object now holds `requested` bytes, perhaps at another address. Returns its record's number
   // from now on (0: there was no room).
   uint32_t (*retrack)(uint32_t record, const void* object, size_t requested);
 
-  // Every kVisitsPerTick slow-path visits of a thread.
-  void (*tick)();
+  // Every kVisitsPerTick slow-path visits of a thread, and when it has taken much at once. The time
+  // is the heap's: it wraps.
+  void (*tick)(uint32_t now_ms);
+  // A thread at its slow path, with its lists in order, found that g_bell was rung.
+  void (*rung)();
 
   // Frees a block that another allocator returned, or answers its usable size; false or 0 if it
   // cannot be one.
@@ -103,6 +124,19 @@ struct Hooks {
 inline constexpr uint64_t kNever = UINT64_MAX / 2;
 
 extern constinit Hooks g_hooks;
+
+// How somebody outside makes himself heard: `word` may change at any time, and Hooks::rung() is
+// called by threads' next visits to the slow path until `heard` is the same.
+struct Bell {
+  const uint32_t* word;
+  uint32_t heard;
+
+  bool rung() const {
+    return __atomic_load_n(__atomic_load_n(&word, __ATOMIC_RELAXED), __ATOMIC_RELAXED) !=
+           __atomic_load_n(&heard, __ATOMIC_RELAXED);
+  }
+};
+extern constinit Bell g_bell;
 
 // Defined by the program that watches, or not at all.
 SC_WEAK void slab_boot(Hooks& hooks);

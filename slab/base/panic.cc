@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "slab/base/hooks.h"
 #include "slab/base/sys.h"
 
 namespace slabscope {
@@ -51,6 +52,7 @@ void panic(const char* what, const void* address, const char* detail) {
     line.text(" (").text(detail).text(")");
   line.text("\n");
   sys::write_all(STDERR_FILENO, line.data(), line.size());
+  g_hooks.event({HeapEvent::Kind::kMisuse, 0, reinterpret_cast<uintptr_t>(address), what});
   abort();
 }
 

@@ -143,6 +143,8 @@ unsigned ObjectCache::shrink() {
   g_threads.drain(id_);
   const unsigned released = constructs() ? release_empty(plain) + release_empty(tracked)
                                          : plain.shrink() + tracked.shrink();
+  if (released != 0)
+    g_hooks.event({HeapEvent::Kind::kShrunk, id_, released, nullptr});
   if (leaving())
     g_object_caches.try_finish(this);
   return released;
@@ -166,7 +168,7 @@ void ObjectCache::retire() {
     cache->set_keep_empty(KeepEmpty::kNone);
     (void)cache->shrink();
   }
-  g_drain_requests.fetch_add(1, std::memory_order_seq_cst);
+  request_drain();
   g_threads.drain(id_);
 }
 
@@ -178,7 +180,7 @@ void ObjectCache::retire_in_child() {
     cache->set_keep_empty(KeepEmpty::kNone);
     (void)cache->shrink();
   }
-  g_drain_requests.fetch_add(1, std::memory_order_seq_cst);
+  request_drain();
 }
 
 void object_cache_let_go(unsigned id) {
@@ -285,7 +287,7 @@ Error ObjectCaches::destroy(ObjectCache* cache, WhenBusy when_busy, uint64_t* le
   // Nothing is handed out any more; what free objects others have, they bring back when they can.
   cache->close_gate();
   cache->draining.store(true, std::memory_order_seq_cst);
-  g_drain_requests.fetch_add(1, std::memory_order_seq_cst);
+  request_drain();
   g_threads.drain(cache->id_);
   *left = cache->objects_in_use();
   if (*left != 0 && when_busy == WhenBusy::kRefuse) {

@@ -14,7 +14,7 @@
 // Other threads' lists are theirs, and nobody waits for them. Emptiness is judged by the exact
 // counts: once nothing is handed out any more, the sum of frees only grows, so a sum that says
 // "nothing in use" is true. The slabs whose free objects lie on threads' lists stay until each
-// thread has passed its slow path (g_drain_requests) and let go of its bin; the id is free when no
+// thread has passed its slow path (request_drain) and let go of its bin; the id is free when no
 // bin and no slab is left. So also a program that allocates during destroy hurts nobody's memory.
 //
 // With a constructor or destructor each place has a head, and the object lies behind it:

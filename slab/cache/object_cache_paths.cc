@@ -102,6 +102,7 @@ void* ObjectCache::allocate_held(Error* error) {
   }
   if (place == nullptr) {
     stat_add(g_heap_stats->failures_no_memory, 1);
+    g_hooks.event({HeapEvent::Kind::kOutOfMemory, id_, size_, nullptr});
     *error = ENOMEM;
     return nullptr;
   }

@@ -34,16 +34,22 @@ void ThreadCache::need_bin(unsigned id) {
   Bin* b = bin(id);
   CounterPair* counters = counters_of(b);
   (void)g_hooks.counters_needed(counters);
-  const size_t size = g_caches.plain(id)->object_size();
   s.cap = Config::kBinMinObjects;
   s.missed_at = operations(id) - Config::kBinBusy;  // the first miss says nothing yet
   const uint64_t allocs = counted(counters->allocs);
   s.bias = allocs - counted(counters->frees);
-  const uint64_t distance = draw_distance(id, size);
-  s.sample_at = allocs + (distance == 0 ? 0 : distance - 1);
+  start_sampling(id);
+}
+
+// Draws the bin's first sample with the interval now in force.
+void ThreadCache::start_sampling(unsigned id) {
+  BinSlow& s = slow(id);
+  KmemCache* tracked = g_caches.tracked(id);
+  const uint64_t distance = draw_distance(id, tracked->object_size());
+  s.sample_at = counted(counters_of(bin(id))->allocs) + (distance == 0 ? 0 : distance - 1);
   s.tracked_batch = distance == 0 ? kTrackedBatch : 1;
   // A class has a sample alive now and then: no memory waits for the next one.
-  g_caches.tracked(id)->keep_empty(distance == 0);
+  tracked->keep_empty(distance == 0);
 }
 
 // How many allocations away the next tracked one is; see Hooks::sample_distance.
@@ -52,7 +58,7 @@ uint64_t ThreadCache::draw_distance(unsigned id, size_t size) {
     return kNever;
   if (SC_UNLIKELY(id >= Config::kFirstObjectId && g_caches.object_pair(id)->track_all))
     return 0;
-  return g_hooks.sample_distance(&rng_, size);
+  return g_hooks.sample_distance(&rng_, size, sample_interval());
 }
 
 // Sets trip so that list and frees to come stay within the cap (and its slack) and the next
@@ -247,6 +253,8 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   // allocates goes the plain way, because busy_ is set.
   inside_ = false;
   busy_ = true;
+  const bool all = id >= Config::kFirstObjectId && g_caches.object_pair(id)->track_all;
+  const uint32_t interval = all ? 1 : sample_interval();  // that the draw was made with
   const uint32_t stack = g_hooks.capture();
   busy_ = false;
   inside_ = true;
@@ -259,7 +267,7 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   KmemCache* cache = g_caches.tracked(id);
   const uint32_t record =
       g_hooks.track(reinterpret_cast<const char*>(object) + cache->object_offset(), requested,
-                    cache->object_size(), id, stack);
+                    cache->object_size(), id, stack, interval);
   __atomic_store_n(&slab->records[cache->index_of(slab, object)],
                    record != 0 ? record : kUnrecorded, __ATOMIC_RELAXED);
   CounterPair* counters = counters_of(bin(id));
@@ -282,27 +290,6 @@ void ThreadCache::free_tracked(KmemCache* cache, Slab* slab, void* object) {
     rearm(cache->id());
   }
   inside_ = false;
-}
-
-bool ThreadCache::sample_large(size_t size) {
-  if (busy_)
-    return false;
-  if (large_countdown_ > size) {
-    if (large_countdown_ < kNever)
-      large_countdown_ -= size;
-    return false;
-  }
-  large_countdown_ = g_hooks.sample_bytes(&rng_);
-  return true;
-}
-
-void ThreadCache::count_large_alloc() {
-  count_up(counters_of(bin(Config::kLargeId))->allocs);
-}
-
-void ThreadCache::count_large_free() {
-  visit();
-  count_up(counters_of(bin(Config::kLargeId))->frees);
 }
 
 // ---- from the list to the slabs -------------------------------------------------------------
@@ -350,24 +337,6 @@ void ThreadCache::free_slow(unsigned id, void* object) {
   if (s.reserve_count > Config::kBinMaxObjects)
     flush_reserve(id);
   inside_ = false;
-}
-
-// ---- time -----------------------------------------------------------------------------------
-
-// The heartbeat: every kVisitsPerTick visits a look at the clock, and what is due then.
-void ThreadCache::visit() {
-  if (SC_UNLIKELY(drains_ != g_drain_requests.load(std::memory_order_relaxed)))
-    drain_requested();
-  if (SC_LIKELY(++visits_ < Config::kVisitsPerTick))
-    return;
-  stat_add(g_heap_stats->door_visits, visits_);
-  visits_ = 0;
-  const uint32_t now_ms = decay_tick();
-  g_hooks.tick();
-  if (now_ms - last_scan_ms_ < decay_ms())
-    return;
-  last_scan_ms_ = now_ms;
-  flush_idle();
 }
 
 }  // namespace slabscope

@@ -136,11 +136,17 @@ class ThreadCache {
   // Whether a large block of `size` bytes is to be tracked.
   bool sample_large(size_t size);
   // One more or one less large block; no list is involved.
-  void count_large_alloc();
+  void count_large_alloc(size_t size);
   void count_large_free();
+
+  // Does what was asked of all threads since the last visit.
+  SC_COLD void heed_requests();
 
   // Everything back to the slabs: when the thread ends, and for malloc_trim().
   void flush_all();
+
+  // What this thread draws samples with: mean bytes between two; 1: all; 0: none.
+  uint32_t sample_interval() const { return static_cast<uint32_t>(sampling_); }
 
   // While set, nothing is tracked: the thread is capturing a stack, or no owner can be told.
   bool busy() const { return busy_; }
@@ -180,6 +186,9 @@ class ThreadCache {
            slow(id).cap != 0;
   }
   uint64_t draw_distance(unsigned id, size_t size);
+  void open_sampling();
+  void start_sampling(unsigned id);
+  void adapt_sampling();
   SC_COLD void drain_requested();
   unsigned id_limit() const;  // one past the last id that may have a bin
   void forget_lists();
@@ -200,6 +209,7 @@ class ThreadCache {
   void flush_reserve(unsigned id);
   uint64_t give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit);
   void flush_bin(unsigned id);
+  void flush_tracked(unsigned id);
   static void leave_current(KmemCache* cache, Slab*& current);
   void flush_idle();
   void visit();
@@ -212,11 +222,15 @@ class ThreadCache {
   uint32_t number_;           // of the slot
   uint32_t visits_;           // since the last look at the clock
   uint32_t last_scan_ms_;
-  uint32_t ended_ms_;  // when its thread ended
-  uint32_t drains_;    // of g_drain_requests, so far
-  bool used_;          // the slot has ever had a thread: its counters have a page
-  bool warm_;          // without a thread, with lists
-  bool opened_;        // the slot's counters may be written
+  uint32_t ended_ms_;     // when its thread ended
+  uint32_t heeded_;       // of g_requests, so far
+  uint32_t drains_;       // of g_drain_requests, so far
+  uint32_t flushes_;      // of g_flush_requests, so far
+  uint64_t sampling_;     // of g_sampling, as last heard
+  uint64_t large_taken_;  // bytes of large blocks since one was freed, or since the last tick
+  bool used_;             // the slot has ever had a thread: its counters have a page
+  bool warm_;             // without a thread, with lists
+  bool opened_;           // the slot's counters may be written
   bool busy_;
   bool inside_;  // a slow path is at work: after a fork the lists may be in between
 };
@@ -224,7 +238,16 @@ static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));
 static_assert(Config::kLargeId < ThreadCache::kFirstHiddenId);
 static_assert(ThreadCache::kFirstHiddenId + ThreadCache::kHiddenIds == Config::kFirstObjectId);
 
-// Raised when threads are to look for bins to drain (ObjectPair::draining) at their next visit.
-extern constinit std::atomic<uint32_t> g_drain_requests;
+// ---- what is asked of all threads, at their next visit (thread_requests.cc) ----
+
+// To look for bins to drain (ObjectPair::draining).
+void request_drain();
+// To give everything on their lists back.
+void request_flush();
+// To draw samples with another interval; in the calling thread too. Objects that are tracked stay
+// so. Between a call and a thread's next visit, at most a list's length of its allocations of each
+// cache is drawn by neither interval.
+void set_sampling(uint32_t interval);
+uint32_t sampling();
 
 }  // namespace slabscope

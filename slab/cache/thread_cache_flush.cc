@@ -91,6 +91,11 @@ void ThreadCache::flush_bin(unsigned id) {
   flush_list(id, UINT32_MAX);
   flush_reserve(id);
   leave_current(g_caches.plain(id), s.current);
+  flush_tracked(id);
+}
+
+void ThreadCache::flush_tracked(unsigned id) {
+  BinSlow& s = slow(id);
   FreeObject* tracked = s.tracked_reserve;
   s.tracked_reserve = nullptr;
   give_back(g_caches.tracked(id), s.tracked_current, tracked, UINT64_MAX);

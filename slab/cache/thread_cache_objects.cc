@@ -11,8 +11,6 @@
 
 namespace slabscope {
 
-constinit std::atomic<uint32_t> g_drain_requests{0};
-
 bool ThreadCache::need_object_bins() {
   if (SC_LIKELY(object_slow_ != nullptr))
     return true;
@@ -34,18 +32,6 @@ void ThreadCache::drain(unsigned id) {
   slow(id) = {};
   inside_ = false;
   object_cache_let_go(id);
-}
-
-// Some cache is going away: what this thread holds of it goes back.
-void ThreadCache::drain_requested() {
-  if (drains_ == g_drain_requests.load(std::memory_order_relaxed))
-    return;
-  drains_ = g_drain_requests.load(std::memory_order_acquire);
-  for (unsigned id = Config::kFirstObjectId; id < id_limit(); ++id) {
-    const ObjectPair* pair = g_caches.object_pair(id);
-    if (pair != nullptr && pair->draining.load(std::memory_order_acquire))
-      drain(id);
-  }
 }
 
 // After fork, when the slot's thread was between two steps of a slow path: what its lists held is

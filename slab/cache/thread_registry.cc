@@ -92,7 +92,7 @@ ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
   }
   cache->used_ = true;
   cache->rng_ = seed_for(cache);
-  cache->large_countdown_ = g_hooks.sample_bytes(&cache->rng_);
+  cache->open_sampling();
   cache->opened_ = true;
   return cache;
 }
@@ -153,6 +153,7 @@ ThreadCache* ThreadRegistry::start_slow() {
     }
   }
   if (cache == nullptr) {
+    g_hooks.event({HeapEvent::Kind::kThreadsFull, 0, 0, nullptr});
     t_life = ThreadLife::kEnded;  // served as an orphan from now on
     return nullptr;
   }
@@ -167,7 +168,7 @@ void ThreadRegistry::end() {
   ThreadCache* cache = ThreadCache::current();
   if (cache == nullptr)
     return;
-  cache->drain_requested();
+  cache->heed_requests();
   t_bins = g_no_bins;
   t_life = ThreadLife::kEnded;
   const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);

@@ -75,8 +75,8 @@ TEST(HeapOwn, NothingIsTrackedInTheScope) {
   testing::HooksGuard guard;
   static int tracked;
   tracked = 0;
-  g_hooks.sample_distance = [](uint64_t*, size_t) { return uint64_t{0}; };
-  g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t) {
+  g_hooks.sample_distance = [](uint64_t*, size_t, uint32_t) { return uint64_t{0}; };
+  g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) {
     ++tracked;
     return uint32_t{0};
   };

@@ -207,7 +207,7 @@ TEST(ObjectCache, StoreUserTracksEachObjectWhateverTheModeIs) {
   testing::HooksGuard guard;
   static std::atomic<unsigned> tracked{0};
   tracked = 0;
-  g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t) -> uint32_t {
+  g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) -> uint32_t {
     return ++tracked;
   };
   slab_cache* cache =

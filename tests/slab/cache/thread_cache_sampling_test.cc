@@ -38,9 +38,9 @@ class SamplingTest : public ::testing::Test {
  protected:
   void SetUp() override {
     g_watch = &watch_;
-    g_hooks.sample_distance = [](uint64_t*, size_t) { return g_watch->distance; };
-    g_hooks.sample_bytes = [](uint64_t*) { return g_watch->distance_bytes; };
-    g_hooks.track = [](const void* object, size_t requested, size_t, unsigned, uint32_t) {
+    g_hooks.sample_distance = [](uint64_t*, size_t, uint32_t) { return g_watch->distance; };
+    g_hooks.sample_bytes = [](uint64_t*, uint32_t) { return g_watch->distance_bytes; };
+    g_hooks.track = [](const void* object, size_t requested, size_t, unsigned, uint32_t, uint32_t) {
       std::lock_guard lock(g_watch->mutex);
       ++g_watch->tracked;
       g_watch->last_requested = requested;
@@ -301,7 +301,9 @@ TEST_F(SamplingTest, WhatTheCaptureAllocatesIsNotTrackedAndMovesNoSample) {
 }
 
 TEST_F(SamplingTest, ObjectsWithoutARecordAreFreedQuietly) {
-  g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t) { return uint32_t{0}; };
+  g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) {
+    return uint32_t{0};
+  };
   in_fresh_slot([] {
     g_watch->distance = 0;
     std::vector<void*> objects;

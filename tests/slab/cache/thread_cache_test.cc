@@ -258,7 +258,7 @@ TEST(ThreadCache, ListsNobodyUsesAreFlushedAtATick) {
 TEST(ThreadCache, TheHeartbeatComesEverySoManyVisits) {
   testing::HooksGuard guard;
   static int ticks;
-  g_hooks.tick = [] { ++ticks; };
+  g_hooks.tick = [](uint32_t) { ++ticks; };
   in_fresh_slot([] {
     ticks = 0;
     const uint64_t visits = stat_get(g_heap_stats->door_visits);

@@ -122,8 +122,8 @@ TEST(ThreadRegistry, AThreadThatHasEndedIsServedByTheOrphansSlot) {
     const CounterPair before = g_threads.total(kId);
     deallocate(allocate(7 * 16));
     g_threads.end();
-    g_hooks.sample_distance = [](uint64_t*, size_t) { return uint64_t{0}; };
-    g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t) {
+    g_hooks.sample_distance = [](uint64_t*, size_t, uint32_t) { return uint64_t{0}; };
+    g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) {
       ++tracked;
       return uint32_t{0};
     };
