@@ -104,14 +104,14 @@ Result<HeapReading> read_heap(const std::string& path, HeapGroups groups) {
   if (!snapshot) {
     return snapshot.failure();
   }
-  return HeapReading{std::move(*snapshot), std::move(groups)};
+  return HeapReading{std::move(*snapshot), std::move(groups), 0};
 }
 
 HeapReading heap_reading(const Snapshot& snapshot, HeapGroups groups) {
   for (const LiveObject& object : snapshot.objects) {
     groups.add(object);
   }
-  return {snapshot, std::move(groups)};
+  return {snapshot, std::move(groups), 0};
 }
 
 }  // namespace slabscope

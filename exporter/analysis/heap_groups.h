@@ -70,6 +70,10 @@ class HeapGroups {
   explicit HeapGroups(Remember remember = Remember::kNo, const HeapGroups* earlier = nullptr)
       : remember_(remember), earlier_(earlier) {}
 
+  // Sums that were made elsewhere.
+  explicit HeapGroups(std::map<uint32_t, HeapGroup> groups)
+      : remember_(Remember::kNo), earlier_(nullptr), groups_(std::move(groups)) {}
+
   void add(const LiveObject& object);
   // By stack handle; 0: objects whose stack was not kept.
   const std::map<uint32_t, HeapGroup>& groups() const { return groups_; }
@@ -99,6 +103,7 @@ class HeapGroups {
 struct HeapReading {
   Snapshot snapshot;
   HeapGroups groups;
+  uint64_t moment_ns = 0;  // CLOCK_MONOTONIC, if it is neither now nor the end
 };
 [[nodiscard]] Result<HeapReading> read_heap(const std::string& path,
                                             HeapGroups groups = HeapGroups());

@@ -27,6 +27,9 @@ struct Entry {
 // Ages count from here: now, the process's end, or the last thing it is known to have done.
 uint64_t age_reference(const HeapReading& reading) {
   const TargetInfo& target = reading.snapshot.target;
+  if (reading.moment_ns != 0) {
+    return reading.moment_ns;
+  }
   if (target.state == TargetState::kRunning) {
     return target.read_monotonic_ns;
   }

@@ -22,6 +22,7 @@ Start here:
   slabscope ps                    which processes can be looked at
   slabscope caches server         what the heap of one of them holds now, by size
   slabscope heap server           the same by who allocated it; --format html for a graph
+  slabscope events server         what happens to its caches, as it happens
   slabscope serve                 metrics of all of them, for Prometheus, and a web page
 
 TARGET is a pid, a scope file, or a command name, or a unique part of one.
@@ -61,6 +62,8 @@ int parse_and_run(int argc, char** argv, CommandContext& context) {
   add_heap(app, context);
   add_report(app, context);
   add_leaks(app, context);
+  add_events(app, context);
+  add_ctl(app, context);
   add_serve(app, context);
   add_options(app, context);
   try {

@@ -53,6 +53,8 @@ void add_serve(CLI::App& app, CommandContext& context);
 void add_heap(CLI::App& app, CommandContext& context);
 void add_report(CLI::App& app, CommandContext& context);
 void add_leaks(CLI::App& app, CommandContext& context);
+void add_events(CLI::App& app, CommandContext& context);
+void add_ctl(CLI::App& app, CommandContext& context);
 void add_options(CLI::App& app, CommandContext& context);
 
 }  // namespace slabscope

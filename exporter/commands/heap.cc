@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "exporter/analysis/heap_growth.h"
+#include "exporter/analysis/heap_peak.h"
 #include "exporter/analysis/heap_profile.h"
 #include "exporter/base/text.h"
 #include "exporter/commands/commands.h"
@@ -20,6 +21,7 @@
 #include "exporter/output/heap_json.h"
 #include "exporter/output/heap_text.h"
 #include "exporter/output/heap_tree.h"
+#include "exporter/output/peak_text.h"
 #include "exporter/output/pprof.h"
 #include "exporter/output/report_options.h"
 #include "exporter/source/targets.h"
@@ -46,6 +48,7 @@ lost.
 Examples:
   slabscope heap server                          what "server" holds now
   slabscope heap 4711 --seconds 60               what grew within a minute
+  slabscope heap server --peak                   what it held when it held most
   slabscope heap 4711 --json -o monday.json      and on tuesday:
   slabscope heap 4711 --diff monday.json
   slabscope heap 4711 --format html -o heap.html
@@ -58,6 +61,7 @@ struct HeapCommand : StackOptions {
   std::string file;
   std::string other;
   uint64_t seconds = 0;
+  bool peak = false;
 };
 
 Result<HeapReading> read_target(const std::string& text, HeapGroups groups = HeapGroups()) {
@@ -97,6 +101,34 @@ class HeapView {
       return;
     }
     write(formatted(profile_of(std::move(*reading))));
+  }
+
+  // As it was when the most was in use.
+  void show_peak() {
+    const Result<TargetInfo> target = resolve_target(command_.target);
+    if (!target) {
+      fail(context_, target.failure());
+      return;
+    }
+    Result<std::optional<HeapPeak>> peak = read_heap_peak(target->path);
+    if (!peak) {
+      fail(context_, peak.failure());
+      return;
+    }
+    if (!*peak) {
+      fail(context_, kExitTarget,
+           printable_utf8(command_.target) +
+               " has no peak on record: it never had 1 MiB in use; leave out --peak");
+      return;
+    }
+    HeapReading& reading = (*peak)->reading;
+    reading.snapshot.target.state = target->state;
+    const bool running = target->state == TargetState::kRunning;
+    const uint64_t reference_ns = running ? target->read_monotonic_ns : target->end_monotonic_ns;
+    const std::string when =
+        peak_moment((*peak)->monotonic_ns, (*peak)->realtime_ns, reference_ns, running);
+    const std::string text = formatted(profile_of(std::move(reading)));
+    write(command_.format == "text" ? "At the peak, " + when + ":\n" + text : text);
   }
 
   void compare() {
@@ -217,8 +249,14 @@ void show_heap(HeapCommand command, CommandContext& context) {
     fail(context, kExitUsage, "a pprof profile is not for a terminal; add -o FILE");
     return;
   }
+  if (growth && command.peak) {
+    fail(context, kExitUsage, "--peak is one moment; leave out --diff and --seconds");
+    return;
+  }
   HeapView view(command, context);
-  if (!command.other.empty()) {
+  if (command.peak) {
+    view.show_peak();
+  } else if (!command.other.empty()) {
     view.compare();
   } else if (command.seconds != 0) {
     view.watch();
@@ -249,6 +287,7 @@ void add_heap(CLI::App& app, CommandContext& context) {
                       "What grew since OTHER: a FILE that --json wrote, or another target");
   command->add_option("--seconds", options->seconds, "What grows from now on, for N seconds")
       ->check(check_seconds);
+  command->add_flag("--peak", options->peak, "As it was when the most memory was in use");
   add_selection(*command, *options, "Leave out stacks that hold fewer bytes");
   add_symbols(*command, *options);
   command->callback([options, &context] { show_heap(*options, context); });

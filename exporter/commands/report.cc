@@ -8,12 +8,14 @@
 #include <memory>
 #include <ostream>
 
+#include "exporter/analysis/heap_peak.h"
 #include "exporter/commands/commands.h"
 #include "exporter/commands/stack_options.h"
 #include "exporter/output/deaths.h"
 #include "exporter/output/pprof.h"
 #include "exporter/output/report_options.h"
 #include "exporter/source/attach.h"
+#include "exporter/source/event_reader.h"
 #include "exporter/source/targets.h"
 
 namespace slabscope {
@@ -35,6 +37,8 @@ Examples:
 
 Exit codes: 0; 23 with --fail-on-leak if objects are left; 3 target missing or unreadable; 2 usage.
 )";
+
+constexpr size_t kPeakStacks = 5;
 
 struct Options : StackOptions {
   bool fail_on_leak = false;
@@ -103,7 +107,13 @@ void show_report(const Options& options, CommandContext& context) {
   if (!load_suppressions(options.suppression_files, report_options.suppressions, context)) {
     return;
   }
-  const LeakReport report = build_report(*snapshot, symbolizer, report_options);
+  LeakReport report = build_report(*snapshot, symbolizer, report_options);
+  if (Result<EventReader> events = EventReader::open(target->path)) {
+    report.events = events->next().events;
+  }
+  if (Result<std::optional<HeapPeak>> peak = read_heap_peak(target->path); peak && *peak) {
+    report.peak = report_peak(std::move(**peak), symbolizer, kPeakStacks);
+  }
   end_progress();
   context.out << (options.wants_json() ? report_json(report) : report_text(report, report_options));
   if (options.fail_on_leak && has_leaks(report)) {

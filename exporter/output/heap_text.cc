@@ -236,7 +236,7 @@ std::string HeapText::profile(const HeapProfile& profile) {
                                       target.pid, bytes_text(profile.exact_bytes),
                                       counted(profile.exact_objects, "object"))));
   line("  state     {}", state_text(target));
-  line("  tracking  {}", tracking_text(target));
+  line("  tracking  {}{}", tracking_text(target), switches_text(target.track_switches));
   const HeapGroup sum = sum_of(profile);
   if (sum.samples != 0) {
     line("  by stack  {} asked for, in {}{}", bytes_amount(sum.bytes, profile.estimated),

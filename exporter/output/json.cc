@@ -73,6 +73,7 @@ Json target_json(const TargetInfo& target) {
   json["uid"] = target.uid;
   json["track"] = to_string(target.track_mode);
   json["sample_interval_bytes"] = target.sample_interval;
+  json["track_switches"] = target.track_switches;
   json["shim_version"] = target.shim_version;
   json["scope_file"] = printable_utf8(target.path);
   return json;

@@ -25,6 +25,14 @@ std::string bytes_text(uint64_t bytes) {
                              : fmt::format("{} bytes ({})", bytes, human_bytes(bytes));
 }
 
+std::string switches_text(uint32_t switches) {
+  return switches == 0 ? ""
+                       : fmt::format(
+                             " (switched {} at run time: objects allocated meanwhile have "
+                             "the stacks of their time, or none)",
+                             switches == 1 ? "once" : counted(switches, "time"));
+}
+
 std::string date_text(uint64_t realtime_ns) {
   const auto seconds = static_cast<time_t>(realtime_ns / kSecondNs);
   std::tm parts{};

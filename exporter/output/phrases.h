@@ -22,4 +22,7 @@ std::string date_text(uint64_t realtime_ns);
 // "2.500s", "1m30s".
 std::string duration_text(uint64_t ns);
 
+// What a switch of tracking at run time means for what is shown by stack; "" if there was none.
+std::string switches_text(uint32_t switches);
+
 }  // namespace slabscope

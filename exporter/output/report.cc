@@ -41,6 +41,18 @@ std::string reachability_of(TargetState state) {
   return "not checked: the process has ended, and its memory is gone";
 }
 
+// Of a process that died without a word.
+uint64_t last_sign(const Snapshot& snapshot) {
+  uint64_t last = snapshot.target.start_monotonic_ns;
+  for (const Thread& thread : snapshot.threads) {
+    last = std::max(last, thread.started_monotonic_ns);
+  }
+  for (const LiveObject& object : snapshot.objects) {
+    last = std::max(last, object.when_monotonic_ns);
+  }
+  return last;
+}
+
 void add_caches(const Snapshot& snapshot, LeakReport& report) {
   for (const Cache& cache : snapshot.caches) {
     if (!cache.ever_used() || cache.kind == abi::CacheKind::kOwn) {
@@ -93,6 +105,10 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
   LeakReport report;
   report.target = snapshot.target;
   report.reachability = reachability_of(snapshot.target.state);
+  report.last_sign_ns = snapshot.target.state == TargetState::kRunning
+                            ? snapshot.target.read_monotonic_ns
+                        : snapshot.target.end_monotonic_ns != 0 ? snapshot.target.end_monotonic_ns
+                                                                : last_sign(snapshot);
   report.estimated = snapshot.target.track_mode == abi::TrackMode::kSampled;
   report.dropped_objects = snapshot.counters.dropped_objects;
   report.dropped_stacks = snapshot.counters.dropped_stacks;

@@ -29,6 +29,8 @@
 #include "exporter/analysis/suppressions.h"
 #include "exporter/analysis/symbolize.h"
 #include "exporter/base/child.h"
+#include "exporter/output/peak_text.h"
+#include "exporter/source/event_reader.h"
 #include "exporter/source/snapshot.h"
 
 namespace slabscope {
@@ -121,6 +123,9 @@ struct LeakReport {
   uint64_t dropped_objects = 0;
   uint64_t dropped_stacks = 0;
   uint64_t dropped_modules = 0;
+  uint64_t last_sign_ns = 0;       // CLOCK_MONOTONIC: now, the end, or the last thing on record
+  std::optional<ReportPeak> peak;  // the high-water mark; filled in by who wants it
+  std::vector<HeapEvent> events;   // what is remembered, oldest first; filled in by who wants them
   std::vector<std::string> modules_without_lines;  // the program's own, as seen in listed stacks
 };
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "exporter/base/text.h"
+#include "exporter/output/event_text.h"
 #include "exporter/output/json.h"
 #include "exporter/output/report.h"
 
@@ -114,6 +115,10 @@ std::string report_json(const LeakReport& report) {
   for (const CacheRemainder& cache : report.caches) {
     caches.push_back(remainder_json(cache));
   }
+  Json events = Json::array();
+  for (const HeapEvent& event : report.events) {
+    events.push_back(event_json(event));
+  }
   const CheckedTotals checked = report.checked.value_or(CheckedTotals());
   const Json root = {{"schema", 1},
                      {"target", ended_target_json(report)},
@@ -133,6 +138,8 @@ std::string report_json(const LeakReport& report) {
                        {"stacks", report.dropped_stacks},
                        {"modules", report.dropped_modules}}},
                      {"suppressions", suppressions_json(report)},
+                     {"peak", report.peak ? peak_json(*report.peak, report.last_sign_ns) : Json()},
+                     {"events", std::move(events)},
                      {"caches", std::move(caches)}};
   return with_leaks(dump(root), report.leaks);
 }

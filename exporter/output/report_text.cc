@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "exporter/base/text.h"
+#include "exporter/output/event_text.h"
 #include "exporter/output/phrases.h"
 #include "exporter/output/report.h"
 #include "exporter/output/stack_text.h"
@@ -21,6 +22,7 @@ namespace {
 
 constexpr uint64_t kMegabyte = 1 << 20;
 constexpr size_t kShownCaches = 20;
+constexpr size_t kShownEvents = 10;
 
 class TextReport {
  public:
@@ -50,6 +52,7 @@ class TextReport {
   void write_suppressions();
   void write_caches();
   void write_explained();
+  void write_history();
   void write_hints();
   bool tracked() const {
     return report_.target.track_mode != abi::TrackMode::kOff || report_.samples != 0;
@@ -72,8 +75,21 @@ std::string TextReport::write() {
   if (!report_.checked || options_.all_caches) {
     write_caches();
   }
+  write_history();
   write_hints();
   return std::move(text_);
+}
+
+void TextReport::write_history() {
+  const TargetInfo& target = report_.target;
+  const bool running = target.state == TargetState::kRunning;
+  if (report_.peak) {
+    text_ += '\n' + peak_text(*report_.peak, report_.unchecked.bytes, report_.last_sign_ns, running,
+                              {options_.width, options_.color, options_.source_root});
+  }
+  const std::string events =
+      last_events_text(report_.events, kShownEvents, report_.last_sign_ns, running);
+  text_ += events.empty() ? "" : "\n" + events;
 }
 
 void TextReport::write_checked_headline(const std::string& who) {
@@ -160,7 +176,7 @@ void TextReport::write_process() {
   if (!running && lifetime.has_value()) {
     line("  ended     {}", date_text(target.start_realtime_ns + *lifetime));
   }
-  line("  tracking  {}", tracking_text(target));
+  line("  tracking  {}{}", tracking_text(target), switches_text(target.track_switches));
 }
 
 void TextReport::write_checked_meaning() {

@@ -136,6 +136,7 @@ TargetInfo info_of(const ScopeReader& reader, const abi::Header& header, LockSta
   info.track_mode =
       static_cast<abi::TrackMode>(std::min(header.track_mode, uint32_t{3}));  // 3: "unknown"
   info.sample_interval = header.sample_interval;
+  info.track_switches = header.track_switches;
   info.heap_ready = header.heap_ready;
   info.window_base = header.window_base;
   info.window_bytes = header.window_bytes;

@@ -71,6 +71,8 @@ class Depot {
     stack.total_bytes = record.total_bytes;
     stack.estimated_live_bytes = record.estimated_live_bytes;
     stack.estimated_live_objects = static_cast<double>(record.estimated_live_milliobjects) / 1000.0;
+    stack.peak = {record.peak_epoch, record.peak_samples, record.peak_estimated_bytes,
+                  static_cast<double>(record.peak_estimated_milliobjects) / 1000.0};
     stack.frames.resize(record.frame_count);
     if (record.frame_count != 0) {
       std::memcpy(stack.frames.data(),

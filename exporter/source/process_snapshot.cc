@@ -7,12 +7,19 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "exporter/source/injected_call.h"
 #include "exporter/source/process_info.h"
@@ -67,6 +74,32 @@ class Hurry {
   static constexpr int kFirst = -20;
   int before_;
 };
+
+// Zombies that are copies of the process, left by checks that were killed: nobody else gives a
+// child the exit signal 0.
+std::vector<pid_t> dead_copies(pid_t pid) {
+  constexpr size_t kState = 0;  // of what follows the name in /proc/PID/stat
+  constexpr size_t kParent = 1;
+  constexpr size_t kExitSignal = 35;
+  std::vector<pid_t> copies;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.empty() || name.find_first_not_of("0123456789") != std::string::npos) {
+      continue;
+    }
+    std::ifstream file(entry.path() / "stat");
+    std::string text{std::istreambuf_iterator<char>(file), {}};
+    const size_t end = text.rfind(')');
+    std::istringstream rest(end == std::string::npos ? "" : text.substr(end + 1));
+    const std::vector<std::string> fields{std::istream_iterator<std::string>(rest), {}};
+    if (fields.size() > kExitSignal && fields[kState] == "Z" &&
+        fields[kParent] == std::to_string(pid) && fields[kExitSignal] == "0") {
+      copies.push_back(static_cast<pid_t>(std::stol(name)));
+    }
+  }
+  return copies;
+}
 
 // A thread may be held up in the kernel for a moment, by a vfork child for example.
 Result<StoppedThreads> stop_patiently(pid_t pid, ExitStatus exit_status) {
@@ -167,27 +200,39 @@ void ProcessSnapshot::release() {
   }
 }
 
-// The copy is a zombie that only the process itself can take away. If the process has ended, init
-// has done so.
+// The copy is a zombie that only the process itself can take away, and so are those that killed
+// checks have left. If the process has ended, init has done so.
 void ProcessSnapshot::reap() {
-  for (int tries = 0; tries < kReapTries; ++tries) {
-    const Result<StoppedThreads> stopped = StoppedThreads::stop_one(pid_, exit_status_);
-    if (!stopped) {
-      return;
-    }
-    std::string why;
-    const ThreadContext* thread = thread_for_calls(*stopped, why);
-    if (thread != nullptr) {
-      const InjectedCall wait = {
-          .number = SYS_wait4,
-          .arguments = {static_cast<uint64_t>(copy_), 0, uint64_t{__WALL | WNOHANG}, 0, 0}};
-      const Result<InjectedResult> result = inject_call(*stopped, *thread, layout_, wait);
-      if (result && (result->value == copy_ || result->value == -ECHILD)) {
+  std::vector<pid_t> copies = dead_copies(pid_);
+  if (std::find(copies.begin(), copies.end(), copy_) == copies.end()) {
+    copies.push_back(copy_);
+  }
+  for (int tries = 0; tries < kReapTries && !copies.empty(); ++tries) {
+    {
+      const Result<StoppedThreads> stopped = StoppedThreads::stop_one(pid_, exit_status_);
+      if (!stopped) {
         return;
       }
+      std::string why;
+      const ThreadContext* thread = thread_for_calls(*stopped, why);
+      while (thread != nullptr && !copies.empty() && reap_one(*stopped, *thread, copies.back())) {
+        copies.pop_back();
+      }
     }
-    std::this_thread::sleep_for(kBetweenTries);
+    if (!copies.empty()) {
+      std::this_thread::sleep_for(kBetweenTries);
+    }
   }
+}
+
+// True if the zombie is gone.
+bool ProcessSnapshot::reap_one(const StoppedThreads& stopped, const ThreadContext& thread,
+                               pid_t copy) const {
+  const InjectedCall wait = {
+      .number = SYS_wait4,
+      .arguments = {static_cast<uint64_t>(copy), 0, uint64_t{__WALL | WNOHANG}, 0, 0}};
+  const Result<InjectedResult> result = inject_call(stopped, thread, layout_, wait);
+  return result && (result->value == copy || result->value == -ECHILD);
 }
 
 }  // namespace slabscope

@@ -58,6 +58,7 @@ class ProcessSnapshot {
       : pid_(pid), exit_status_(exit_status), layout_(layout), memory_(pid) {}
   void copy();
   void reap();
+  bool reap_one(const StoppedThreads& stopped, const ThreadContext& thread, pid_t copy) const;
 
   pid_t pid_;
   ExitStatus exit_status_;

@@ -85,6 +85,7 @@ struct TargetInfo {
   uint64_t end_monotonic_ns = 0;  // 0: running, or died without saying so
   abi::TrackMode track_mode = abi::TrackMode::kOff;
   uint32_t sample_interval = 0;  // 1 in kAll, 0 in kOff
+  uint32_t track_switches = 0;   // changes of these two at run time
   uint32_t heap_ready = 0;
   uint64_t window_base = 0;
   uint64_t window_bytes = 0;
@@ -188,6 +189,12 @@ struct Stack {
   uint64_t total_bytes = 0;
   uint64_t estimated_live_bytes = 0;
   double estimated_live_objects = 0;
+  struct {
+    uint32_t epoch = 0;  // of Header::peak_epoch; of another one: nothing has changed since
+    uint64_t samples = 0;
+    uint64_t estimated_bytes = 0;
+    double estimated_objects = 0;
+  } peak;
   std::vector<uint64_t> frames;  // return addresses, innermost first
 };
 
