@@ -12,18 +12,22 @@
 namespace slabscope {
 namespace {
 
-// A program that runs out of memory tends to do so again and again.
-constexpr uint64_t kOutOfMemoryEveryNs = 1'000'000'000;
+// A program that runs out of something tends to do so again and again: once a second is told.
+constexpr uint64_t kLeastGapNs = 1'000'000'000;
 constinit uint64_t g_out_of_memory_ns = 0;
+constinit uint64_t g_threads_full_ns = 0;
+
+bool is_news(uint64_t& last_ns) {
+  const uint64_t now = coarse_monotonic_ns();
+  uint64_t last = __atomic_load_n(&last_ns, __ATOMIC_RELAXED);
+  return (last == 0 || now - last >= kLeastGapNs) &&
+         __atomic_compare_exchange_n(&last_ns, &last, now, false, __ATOMIC_RELAXED,
+                                     __ATOMIC_RELAXED);
+}
 
 void out_of_memory(unsigned cache, uint64_t size) {
-  const uint64_t now = coarse_monotonic_ns();
-  uint64_t last = __atomic_load_n(&g_out_of_memory_ns, __ATOMIC_RELAXED);
-  if ((last != 0 && now - last < kOutOfMemoryEveryNs) ||
-      !__atomic_compare_exchange_n(&g_out_of_memory_ns, &last, now, false, __ATOMIC_RELAXED,
-                                   __ATOMIC_RELAXED)) {
+  if (!is_news(g_out_of_memory_ns))
     return;
-  }
   watch_event(abi::EventKind::kOutOfMemory, cache, size,
               stat_get(g_watch.file.counters().failures_no_memory));
 }
@@ -37,8 +41,10 @@ void heap_event(const HeapEvent& event) {
       out_of_memory(event.cache, event.value);
       break;
     case HeapEvent::Kind::kThreadsFull:
-      watch_event(abi::EventKind::kThreadsFull, 0,
-                  stat_get(g_watch.file.counters().dropped_threads));
+      if (is_news(g_threads_full_ns)) {
+        watch_event(abi::EventKind::kThreadsFull, 0,
+                    stat_get(g_watch.file.counters().dropped_threads));
+      }
       break;
     case HeapEvent::Kind::kMisuse:
       g_watch.events.add_if_free({.kind = abi::EventKind::kMisuse,

@@ -6,7 +6,8 @@
 //              └─► bytes out of slabs, cache by cache, a 64th above it?    one load a cache
 //                     └─► exact counts of all threads ─► PeakRecorder
 //
-// Called at slow paths without a lock. At most a fiftieth of one thread's time goes into it.
+// Called at slow paths without a lock. About a fiftieth of one thread's time at most goes into it:
+// by the counters there are to add up, not by the clock, which also runs while others do.
 
 #include "preload/watch.h"
 #include "slab/base/clock.h"
@@ -18,8 +19,9 @@ namespace {
 
 constexpr uint64_t kLeastPeak = 1 << 20;  // bytes; a small program has nothing to remember
 constexpr unsigned kStepShift = 6;        // a peak counts when it is a 64th higher than the last
-constexpr uint64_t kRestPerCost = 50;     // times as long as a record took, to the next one
-constexpr uint32_t kAgainMs = 1000;       // a look that found less than it seemed is tried again
+constexpr uint64_t kRestNsPerPair =
+    100;                             // to the next record: 50 times what a pair of counters takes
+constexpr uint32_t kAgainMs = 1000;  // a look that found less than it seemed is tried again
 
 // What the last look left behind. Raced over without harm: each is a hint.
 struct Looked {
@@ -96,12 +98,11 @@ void watch_peak(uint32_t now_ms) {
   const uint64_t out = bytes_out();
   if (out < least || (out < load(g_looked.out) && !again))
     return;
-  const uint64_t begin = monotonic_ns();
-  if (begin < load(g_looked.not_before_ns))
+  if (monotonic_ns() < load(g_looked.not_before_ns))
     return;
   store(g_looked.out, record() ? 0 : out + (out >> kStepShift));
-  const uint64_t end = monotonic_ns();
-  store(g_looked.not_before_ns, end + (end - begin) * kRestPerCost);
+  const uint64_t pairs = uint64_t{g_threads.slot_count()} * g_caches.limit();
+  store(g_looked.not_before_ns, monotonic_ns() + pairs * kRestNsPerPair);
 }
 
 void watch_last_peak() {

@@ -124,10 +124,8 @@ bool ThreadCache::sample_large(size_t size) {
 void ThreadCache::count_large_alloc(size_t size) {
   count_up(counters_of(bin(Config::kLargeId))->allocs);
   large_taken_ += size;
-  if (large_taken_ < kLargePerTick)
-    return;
-  visits_ += Config::kVisitsPerTick - 1;
-  visit();
+  if (large_taken_ >= kLargePerTick)
+    visit();
 }
 
 void ThreadCache::count_large_free() {
@@ -144,7 +142,8 @@ void ThreadCache::visit() {
     heed_requests();
   if (SC_UNLIKELY(g_bell.rung()))
     g_hooks.rung();
-  if (SC_LIKELY(++visits_ < Config::kVisitsPerTick))
+  ++visits_;
+  if (SC_LIKELY(visits_ < Config::kVisitsPerTick && large_taken_ < kLargePerTick))
     return;
   stat_add(g_heap_stats->door_visits, visits_);
   visits_ = 0;
