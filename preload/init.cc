@@ -24,6 +24,7 @@
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
+#include "slab/cache/object_cache.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/heap.h"
 
@@ -156,6 +157,7 @@ __attribute__((destructor)) void end() {
 void slab_boot(Hooks& hooks) {
   read_options();
   set_decay_ms(g_options.decay_ms);
+  g_object_caches.set_release_delay(g_options.release_delay_ms);
   watch_open();
   watch_install(hooks);
   hooks.thread_started = thread_started;

@@ -77,6 +77,14 @@ const char* parse_decay_ms(const char* value, Options& options) {
   return nullptr;
 }
 
+const char* parse_release_delay_ms(const char* value, Options& options) {
+  uint64_t ms = 0;
+  if (!parse_number(value, INT32_MAX, ms))
+    return "not a number of milliseconds; ignored";
+  options.release_delay_ms = static_cast<uint32_t>(ms);
+  return nullptr;
+}
+
 const char* parse_watcher(const char* value, Options& options) {
   uint64_t pid = 0;
   if (!parse_number(value, INT32_MAX, pid))

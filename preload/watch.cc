@@ -64,12 +64,14 @@ CacheStats* cache_created(const CacheInfo& info) {
     return info.id < Config::kFirstObjectId ? &g_unseen_stats : nullptr;
   const auto kind = info.id == Config::kLargeId         ? abi::CacheKind::kLarge
                     : info.id == Config::kOwnId         ? abi::CacheKind::kOwn
+                    : info.parent != 0                  ? abi::CacheKind::kAlias
                     : info.id >= Config::kFirstObjectId ? abi::CacheKind::kObject
                                                         : abi::CacheKind::kMalloc;
   record.stats = {};
   record.kind = static_cast<uint32_t>(kind);
   record.flags = info.flags;
   record.generation = info.generation;
+  record.parent = info.parent;
   record.object_size = info.object_size;
   record.align = info.align;
   record.slab_size = info.slab_bytes;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "slab/cache/cache_attributes.h"
 #include "slab/cache/object_cache.h"
 #include "slab/cache/thread_registry.h"
 
@@ -14,6 +15,8 @@ namespace {
 
 static_assert(SLAB_HWCACHE_ALIGN == ObjectCache::kHardwareAlign);
 static_assert(SLAB_STORE_USER == ObjectCache::kStoreUser);
+static_assert(SLAB_TYPESAFE_BY_RCU == ObjectCache::kTypesafe);
+static_assert(SLAB_MERGE == ObjectCache::kMerge);
 static_assert(SLAB_MAX_OBJECT_SIZE == ObjectCache::kMaxSize);
 static_assert(SLAB_MAX_NAME == ObjectCache::kNameBytes - 1);
 
@@ -68,6 +71,7 @@ SC_EXPORT slab_cache* slab_cache_create(const char* name, size_t size,
     args.flags = given->flags;
     args.constructor = given->ctor;
     args.destructor = given->dtor;
+    args.rcu = reinterpret_cast<const slabscope::RcuFlavor*>(given->rcu);
   }
   slabscope::Error error = 0;
   ObjectCache* cache = g_object_caches.create(args, &error);
@@ -116,7 +120,9 @@ SC_EXPORT void slab_cache_free_bulk(slab_cache* cache, size_t count, void** obje
 SC_EXPORT int slab_cache_shrink(slab_cache* cache) {
   if (cache == nullptr || inside(cache)->life() != slabscope::CacheLife::kLive)
     return -EINVAL;
-  return static_cast<int>(inside(cache)->shrink());
+  const unsigned released = inside(cache)->shrink();
+  g_object_caches.settle();
+  return static_cast<int>(released);
 }
 
 SC_EXPORT int slab_cache_destroy(slab_cache* cache) {
@@ -147,8 +153,10 @@ SC_EXPORT size_t slab_cache_size(const slab_cache* cache) {
 }
 
 SC_EXPORT int slab_cache_get_stats(slab_cache* cache, slab_cache_stats* stats) {
-  const ObjectCache* object_cache = inside(cache);
-  if (cache == nullptr || !slabscope::g_caches.ready(object_cache->id()))
+  if (cache == nullptr || inside(cache)->life() == slabscope::CacheLife::kFree)
+    return -EINVAL;
+  const ObjectCache* object_cache = inside(cache)->target();
+  if (!slabscope::g_caches.ready(object_cache->id()))
     return -EINVAL;
   const slabscope::CounterPair total = slabscope::g_threads.total(object_cache->id());
   const slabscope::CacheStats& kept = slabscope::g_caches.stats(object_cache->id());
@@ -175,6 +183,27 @@ SC_EXPORT int slab_cache_for_each(int (*visit)(slab_cache* cache, void* context)
     cache = g_object_caches.hold_next(next);
   }
   return 0;
+}
+
+SC_EXPORT slab_cache* slab_cache_find(const char* name) {
+  return name == nullptr ? nullptr : outside(g_object_caches.hold_named(name));
+}
+
+SC_EXPORT void slab_cache_put(slab_cache* cache) {
+  if (cache != nullptr)
+    g_object_caches.let_go(inside(cache));
+}
+
+SC_EXPORT int slab_cache_show(slab_cache* cache, const char* attribute, char* buffer, size_t size) {
+  if (cache == nullptr || attribute == nullptr)
+    return -EINVAL;
+  return slabscope::show_attribute(*inside(cache), attribute, buffer, size);
+}
+
+SC_EXPORT int slab_cache_store(slab_cache* cache, const char* attribute, const char* text) {
+  if (cache == nullptr || attribute == nullptr || text == nullptr)
+    return -EINVAL;
+  return slabscope::store_attribute(*inside(cache), attribute, text);
 }
 
 }  // extern "C"

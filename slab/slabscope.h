@@ -28,6 +28,7 @@ extern "C" {
 #endif
 
 struct slab_cache;
+struct rcu_flavor_struct; /* liburcu's, from <urcu/flavor.h>; each of its headers names one */
 
 /* What a cache is to be like; a null pointer stands for all zeroes. */
 struct slab_cache_args {
@@ -38,12 +39,24 @@ struct slab_cache_args {
   void (*ctor)(void* object);
   /* Once, when its memory leaves the cache. */
   void (*dtor)(void* object);
+  /* For SLAB_TYPESAFE_BY_RCU: the flavour that the program's readers use, &rcu_flavor. Its
+   * functions are copied, and called by the thread that waits. */
+  const struct rcu_flavor_struct* rcu;
 };
 
 /* Objects start at a cache line, small ones at a fraction of one. */
 #define SLAB_HWCACHE_ALIGN 0x00002000u
 /* Each object's stack is recorded, whatever SLABSCOPE_TRACK says. For debugging: slow. */
 #define SLAB_STORE_USER 0x00010000u
+/* Readers under RCU may look at objects that are freed, and reused, while they look: the memory
+ * stays an object of this cache until they have left, and freeing writes nothing into it. They must
+ * find out by themselves whether it still is the object they looked for. Memory is given back only
+ * by slab_cache_shrink and the two destroys, after a grace period. */
+#define SLAB_TYPESAFE_BY_RCU 0x00080000u
+/* May share its slabs with other caches of the same geometry that ask for this too; then reports
+ * and numbers are those of all of them. Without effect with ctor, dtor, SLAB_STORE_USER or
+ * SLAB_TYPESAFE_BY_RCU. */
+#define SLAB_MERGE 0x01000000u
 
 /* The largest object. What is larger gains nothing from a cache: use malloc. */
 #define SLAB_MAX_OBJECT_SIZE 32768u
@@ -52,7 +65,8 @@ struct slab_cache_args {
 
 /* A cache of objects of `size` bytes; `args` may be null. Null with errno:
  *   EINVAL        a size of 0 or over SLAB_MAX_OBJECT_SIZE, an alignment that cannot be, unknown
- *                 flags, or a name that is empty or holds a space, a control character or '/'
+ *                 flags, SLAB_TYPESAFE_BY_RCU without a flavour in args->rcu, or a name that is
+ *                 empty, begins with ':' or holds a space, a control character or '/'
  *   ENAMETOOLONG  a name of more than SLAB_MAX_NAME bytes
  *   EEXIST        a cache of that name exists
  *   ENOSPC        too many caches (some 3900)
@@ -64,7 +78,8 @@ struct slab_cache* slab_cache_create(const char* name, size_t size,
 
 /* An object; null with errno ENOMEM, or ENODEV when the cache is being destroyed or is gone. */
 void* slab_cache_alloc(struct slab_cache* cache);
-/* The same, all zero. EINVAL for a cache with a constructor. */
+/* The same, all zero. EINVAL for a cache whose objects keep their state: with ctor or dtor, or
+ * SLAB_TYPESAFE_BY_RCU. */
 void* slab_cache_zalloc(struct slab_cache* cache);
 /* Takes an object back; null is allowed. So does free(), for caches without constructor and
  * destructor a little slower, for the others too. errno stays as it was. */
@@ -74,7 +89,11 @@ void slab_cache_free(struct slab_cache* cache, void* object);
 size_t slab_cache_alloc_bulk(struct slab_cache* cache, size_t count, void** objects);
 void slab_cache_free_bulk(struct slab_cache* cache, size_t count, void** objects);
 
-/* Gives empty slabs back. Returns how many, or -EINVAL if the cache is not alive. */
+/* Gives empty slabs back. Returns how many, or -EINVAL if the cache is not alive.
+ *
+ * This, the two destroys and, if a detached typesafe cache has lost its last object, the next
+ * create wait for a grace period of such caches' flavours: call them as you would
+ * synchronize_rcu(), not in a read section and with no lock that a reader may want. */
 int slab_cache_shrink(struct slab_cache* cache);
 
 /* Destroys the cache if no object of it is left: 0. Otherwise -EBUSY: the cache is as before, and
@@ -83,10 +102,17 @@ int slab_cache_shrink(struct slab_cache* cache);
  * more. A null cache is none: 0. Allocations by other threads meanwhile fail with ENODEV. */
 int slab_cache_destroy(struct slab_cache* cache);
 /* Removes the cache's name in any case: 0 if no object is left, 1 if some are; the cache then stays
- * visible as a zombie until the last of them is freed. Errors as above. */
+ * visible as a zombie until the last of them is freed. Errors as above.
+ *
+ * Of merged caches both remove the caller's name alone, and return 0, while others are left: the
+ * objects belong to all of them, and are freed with free() or through another one. The last one
+ * decides, as above. A call of slab_cache_show or _store that is under way is waited for: neither
+ * may lead here in the same thread (from a destructor that a shrink runs). */
 int slab_cache_destroy_detach(struct slab_cache* cache);
 
-/* The cache whose object lies at `object` (its start, or any byte of it); null for other memory. */
+/* The cache whose object lies at `object` (its start, or any byte of it); null for other memory. Of
+ * merged caches: what they share, whose name begins with ':'. It is good for everything but
+ * destruction (-EINVAL). */
 struct slab_cache* slab_cache_of(const void* object);
 const char* slab_cache_name(const struct slab_cache* cache);
 /* The size that was asked for. */
@@ -110,6 +136,19 @@ int slab_cache_get_stats(struct slab_cache* cache, struct slab_cache_stats* stat
  * is returned; else 0. No lock is held: caches may come and go meanwhile, but the one that is
  * visited keeps its memory until visit returns. */
 int slab_cache_for_each(int (*visit)(struct slab_cache* cache, void* context), void* context);
+
+/* The cache of that name, held until slab_cache_put(): it may be destroyed meanwhile, but `cache`
+ * names no other one, and calls say ENODEV or EINVAL. Null: there is none. */
+struct slab_cache* slab_cache_find(const char* name);
+void slab_cache_put(struct slab_cache* cache);
+
+/* The attributes that /sys/kernel/slab/CACHE has in Linux, in its formats; docs/object-caches.md
+ * lists them. show writes at most `size` bytes, a NUL included, and returns the length of the whole
+ * text (as snprintf). store takes what one would echo into the file. Errors: -ENOENT no such
+ * attribute, -ENODEV the cache is being or was removed, -EACCES read-only, -EINVAL what was stored
+ * is not understood, -ENOSYS not to be had inside the process. */
+int slab_cache_show(struct slab_cache* cache, const char* attribute, char* buffer, size_t size);
+int slab_cache_store(struct slab_cache* cache, const char* attribute, const char* text);
 
 #ifdef __cplusplus
 }

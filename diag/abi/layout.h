@@ -219,7 +219,8 @@ enum class CacheKind : uint32_t {
   kLarge = 2,   // allocations above the largest class; object_size and slab geometry are 0
   kObject = 3,  // a program's own cache
   kGroupChild = 4,
-  kOwn = 5,  // what the shim's own start allocated; no part of what a program leaves behind
+  kOwn = 5,    // what the shim's own start allocated; no part of what a program leaves behind
+  kAlias = 6,  // another name of the cache `parent`; has no counts of its own
 };
 
 // In CacheRecord::flags, beside what slab_cache_create() was given: a destruction of this cache was

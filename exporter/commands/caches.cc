@@ -87,6 +87,23 @@ std::string percent(uint64_t part, uint64_t whole) {
   return std::to_string(static_cast<int>(std::min(ratio, 1.0) * 100)) + "%";
 }
 
+bool is_shown(const Cache& cache, const CachesOptions& options) {
+  return cache.ever_used() || options.all;
+}
+
+bool is_live(const Cache& cache) {
+  return cache.state == abi::CacheState::kLive;
+}
+
+// ":0000064 (sessions, tokens)": what is shared, and by whom.
+std::string name_with_aliases(const Cache& cache) {
+  std::string name = cache.name;
+  for (const std::string& alias : cache.aliases) {
+    name += (&alias == &cache.aliases.front() ? " (" : ", ") + alias;
+  }
+  return cache.aliases.empty() ? name : name + ")";
+}
+
 void print_snapshot(Snapshot snapshot, const CachesOptions& options, CommandContext& context) {
   const auto size = [&](uint64_t bytes) {
     return options.bytes ? std::to_string(bytes) : human_bytes(bytes);
@@ -98,28 +115,42 @@ void print_snapshot(Snapshot snapshot, const CachesOptions& options, CommandCont
               << " with threads, " << size(free.partial) << " in slabs, " << size(free.runs)
               << " in pages; " << live_threads(snapshot) << " threads\n";
   sort_caches(snapshot.caches, options.sort);
-  Table table({{"CACHE", Align::kLeft},
-               {"ACTIVE"},
-               {"OBJECTS"},
-               {"USE"},
-               {"BYTES"},
-               {"SIZE"},
-               {"SLABS"},
-               {"ALLOCS"},
-               {"FREES"},
-               {"SLOW"}});
+  std::vector<Column> columns = {{"CACHE", Align::kLeft},
+                                 {"ACTIVE"},
+                                 {"OBJECTS"},
+                                 {"USE"},
+                                 {"BYTES"},
+                                 {"SIZE"},
+                                 {"SLABS"},
+                                 {"ALLOCS"},
+                                 {"FREES"},
+                                 {"SLOW"}};
+  const bool with_state =
+      std::any_of(snapshot.caches.begin(), snapshot.caches.end(),
+                  [&](const Cache& cache) { return is_shown(cache, options) && !is_live(cache); });
+  if (with_state) {
+    columns.push_back({"STATE", Align::kLeft});
+  }
+  Table table(columns);
   for (const Cache& cache : snapshot.caches) {
-    if (!cache.ever_used() && !options.all) {
+    if (!is_shown(cache, options)) {
       continue;
     }
     const bool large = cache.kind == abi::CacheKind::kLarge;
-    table.add_row({cache.name, std::to_string(cache.active_objects()),
-                   large ? "-" : std::to_string(cache.objects()),
-                   large ? "-" : percent(cache.active_objects(), cache.objects()),
-                   size(cache.active_bytes()), large ? "-" : size(cache.object_size),
-                   large ? "-" : std::to_string(cache.stats.slabs),
-                   std::to_string(cache.allocations), std::to_string(cache.frees),
-                   std::to_string(cache.stats.slow_allocations)});
+    std::vector<std::string> row = {name_with_aliases(cache),
+                                    std::to_string(cache.active_objects()),
+                                    large ? "-" : std::to_string(cache.objects()),
+                                    large ? "-" : percent(cache.active_objects(), cache.objects()),
+                                    size(cache.active_bytes()),
+                                    large ? "-" : size(cache.object_size),
+                                    large ? "-" : std::to_string(cache.stats.slabs),
+                                    std::to_string(cache.allocations),
+                                    std::to_string(cache.frees),
+                                    std::to_string(cache.stats.slow_allocations)};
+    if (with_state) {
+      row.emplace_back(state_name(cache.state));
+    }
+    table.add_row(std::move(row));
   }
   table.print(context.out, isatty(STDOUT_FILENO) != 0 ? Color::kTerminal : Color::kNever);
 }

@@ -24,11 +24,19 @@ const char* kind_name(abi::CacheKind kind) {
       return "group";
     case abi::CacheKind::kOwn:
       return "own";
+    case abi::CacheKind::kAlias:  // listed with what it names
     case abi::CacheKind::kNone:
       break;
   }
   return "unknown";
 }
+
+// The metric's name without its prefix.
+std::string key(const std::string& name, std::string_view kind) {
+  return kind == "counter" ? name + "_total" : name;
+}
+
+}  // namespace
 
 const char* state_name(abi::CacheState state) {
   switch (state) {
@@ -43,13 +51,6 @@ const char* state_name(abi::CacheState state) {
   }
   return "unknown";
 }
-
-// The metric's name without its prefix.
-std::string key(const std::string& name, std::string_view kind) {
-  return kind == "counter" ? name + "_total" : name;
-}
-
-}  // namespace
 
 double json_seconds(uint64_t nanoseconds) {
   const uint64_t microseconds = nanoseconds / 1000;
@@ -89,6 +90,9 @@ Json cache_json(const Cache& cache) {
   Json json;
   json["name"] = cache.name;
   json["group"] = cache.group;
+  if (!cache.aliases.empty()) {
+    json["aliases"] = cache.aliases;
+  }
   json["kind"] = kind_name(cache.kind);
   json["state"] = state_name(cache.state);
   json["object_size_bytes"] = cache.object_size;

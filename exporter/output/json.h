@@ -20,6 +20,7 @@
 
 namespace slabscope {
 
+const char* state_name(abi::CacheState state);
 nlohmann::ordered_json target_json(const TargetInfo& target);
 nlohmann::ordered_json frame_json(const SymbolFrame& frame);
 nlohmann::ordered_json cache_json(const Cache& cache);

@@ -53,6 +53,14 @@ Cache cache_of(uint32_t id, const abi::CacheRecord& record) {
   return cache;
 }
 
+void add_alias(std::vector<Cache>& caches, const abi::CacheRecord& record) {
+  const auto found = std::find_if(caches.begin(), caches.end(),
+                                  [&](const Cache& cache) { return cache.id == record.parent; });
+  if (found != caches.end()) {
+    found->aliases.push_back(bounded_name(record.name));
+  }
+}
+
 // A stretch of cache ids that one read fetches.
 struct IdRange {
   uint32_t first;
@@ -118,6 +126,11 @@ std::vector<Cache> read_caches(const ScopeReader& reader, const abi::Section& se
                        record.kind <= static_cast<uint32_t>(abi::CacheKind::kOwn);
     if (record.state != 0 && known) {
       caches.push_back(cache_of(static_cast<uint32_t>(id), record));
+    }
+  }
+  for (const abi::CacheRecord& record : records) {
+    if (record.state != 0 && record.kind == static_cast<uint32_t>(abi::CacheKind::kAlias)) {
+      add_alias(caches, record);
     }
   }
   return caches;

@@ -117,6 +117,7 @@ struct Cache {
   uint32_t generation = 0;
   uint64_t created_monotonic_ns = 0;
   std::string name;
+  std::vector<std::string> aliases;  // the names that a merged cache was created under
   abi::CacheStats stats{};
   uint64_t allocations = 0;  // over all threads, ended ones included
   uint64_t frees = 0;

@@ -31,6 +31,7 @@ struct CacheInfo {
   uint32_t align = 16;
   uint32_t flags = 0;       // as given to slab_cache_create()
   uint32_t generation = 0;  // how often the id was reused
+  uint32_t parent = 0;      // of an alias: the id of the cache whose objects it hands out
 };
 
 // Where a program's own cache stands, as seen from outside.

@@ -4,6 +4,7 @@
 
 #include "slab/base/panic.h"
 #include "slab/cache/record_table.h"
+#include "slab/cache/slab_walk.h"
 #include "slab/pages/page_heap.h"
 #include "slab/pages/page_map.h"
 
@@ -84,6 +85,7 @@ Slab* KmemCache::grow() {
   slab->first_chunk = static_cast<uint32_t>(first);
   slab->listed = false;
   slab->counted_empty = false;
+  slab->idle_since = 0;
   slab->word.store(SlabWord{.state = SlabState::kCurrent}.pack(), std::memory_order_relaxed);
   slab->cache.store(this, std::memory_order_release);
   for (size_t i = first; i < first + slab_chunks_; ++i) {
@@ -121,6 +123,7 @@ void KmemCache::release_slab(Slab* slab) {
 void KmemCache::unlist_locked(Slab* slab) {
   slab->unlink();
   slab->listed = false;
+  slab->idle_since = 0;
   --partial_count_;
   stat_sub(stats_->slabs_partial, 1);
   set_counted_empty_locked(slab, false);
@@ -211,11 +214,49 @@ Slab* KmemCache::take_empty() {
     if (is_empty(slab->load()))
       victim = slab;
   }
-  if (victim == nullptr)
-    return nullptr;
-  unlist_locked(victim);
-  victim->cache.store(nullptr, std::memory_order_release);
+  if (victim != nullptr)
+    take_away_locked(victim);
   return victim;
+}
+
+void KmemCache::take_away_locked(Slab* slab) {
+  unlist_locked(slab);
+  slab->cache.store(nullptr, std::memory_order_release);
+}
+
+uint32_t KmemCache::mark_idle() {
+  MutexLock lock(mutex_);
+  if (++idle_marks_ == 0)
+    ++idle_marks_;
+  for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
+    if (slab->idle_since == 0 && is_empty(slab->load()))
+      slab->idle_since = idle_marks_;
+  }
+  return idle_marks_;
+}
+
+Slab* KmemCache::take_idle(uint32_t mark) {
+  MutexLock lock(mutex_);
+  for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab)) {
+    if (slab->idle_since == 0 || static_cast<int32_t>(mark - slab->idle_since) < 0)
+      continue;
+    take_away_locked(slab);
+    return slab;
+  }
+  return nullptr;
+}
+
+SlabCensus KmemCache::census() {
+  SlabCensus found{};
+  if (slabs() == 0)
+    return found;
+  for_each_slab(*this, [&](const Slab* slab) {
+    found.current += slab->load().state == SlabState::kCurrent ? 1U : 0U;
+  });
+  MutexLock lock(mutex_);
+  for (Slab* slab = partial_.front(); slab != nullptr; slab = partial_.after(slab))
+    found.partial_objects += slab->load().out();
+  return found;
 }
 
 void KmemCache::set_keep_empty(KeepEmpty keep) {

@@ -36,9 +36,16 @@ namespace slabscope {
 
 enum class Tracked : uint8_t { kNo, kYes };
 
-// Which slabs without an object out a cache keeps for later: malloc's caches the last one; caches
-// whose objects must be destructed first, all (see take_empty()); caches that go away, none.
+// Which slabs without an object out a cache keeps for later: malloc's caches the last one (or
+// min_partial); caches whose objects must be destructed first, all (see take_empty()); caches that
+// go away, none.
 enum class KeepEmpty : uint8_t { kOne, kAll, kNone };
+
+// What a look at the slabs on the partial list, and at those that threads take from, says.
+struct SlabCensus {
+  uint64_t partial_objects;  // that are out of the slabs on the list
+  uint64_t current;          // slabs that threads take from
+};
 
 class KmemCache {
  public:
@@ -103,6 +110,18 @@ class KmemCache {
   void set_mapped_id(unsigned id) { mapped_id_.store(id, std::memory_order_release); }
   // If `slab` is this cache's, so do its chunks.
   void remap(Slab* slab);
+  // Marks what is empty now. What is still empty, and was not used in between, when the caller
+  // comes back with the mark is handed out by take_idle() as by take_empty(): so a grace period
+  // fits in between, and the cache may use its slabs meanwhile.
+  [[nodiscard]] uint32_t mark_idle();
+  [[nodiscard]] Slab* take_idle(uint32_t mark);
+
+  // An emptied slab stays if fewer slabs than this are on the list; for kOne.
+  uint32_t min_partial() const { return 1 + __atomic_load_n(&more_partial_, __ATOMIC_RELAXED); }
+  void set_min_partial(uint32_t slabs) {
+    __atomic_store_n(&more_partial_, slabs - 1, __ATOMIC_RELAXED);
+  }
+  SlabCensus census();
 
   void validate();
   void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
@@ -118,6 +137,7 @@ class KmemCache {
                                         const Chain& chain) const;
   void slab_emptied(Slab* slab);
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
+  void take_away_locked(Slab* slab) SC_REQUIRES(mutex_);
   void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);
   [[noreturn]] SC_COLD void bad_link(const FreeObject* object, const FreeObject* next) const;
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;
@@ -127,7 +147,8 @@ class KmemCache {
   bool is_empty(const SlabWord& word) const { return word.count == word.carved; }
   // Whether an empty slab stays when `others` are on the list.
   bool keeps_locked(uint32_t others) const SC_REQUIRES(mutex_) {
-    return keep_ == KeepEmpty::kAll || (keep_ == KeepEmpty::kOne && keeps_empty() && others == 0);
+    return keep_ == KeepEmpty::kAll ||
+           (keep_ == KeepEmpty::kOne && keeps_empty() && others < min_partial());
   }
 
   Mutex mutex_;
@@ -144,6 +165,8 @@ class KmemCache {
   uint32_t empty_count_ SC_GUARDED_BY(mutex_) = 0;
   KeepEmpty keep_ SC_GUARDED_BY(mutex_) = KeepEmpty::kOne;
   uint32_t object_offset_ = 0;
+  uint32_t more_partial_ = 0;  // min_partial() - 1: zero at start; 0 - 1 is none
+  uint32_t idle_marks_ SC_GUARDED_BY(mutex_) = 0;
   std::atomic<uint32_t> mapped_id_{0};
   std::atomic<uint32_t> slab_count_{0};
 };

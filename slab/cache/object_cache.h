@@ -20,14 +20,23 @@
 // With a constructor or destructor each place has a head, and the object lies behind it:
 //   │ link │ mark │ … object │     mark: never constructed (or destructed) │ free │ in use
 // so objects keep their state while they are on a list; such caches keep their empty slabs
-// (KeepEmpty::kAll) until somebody who may call the destructor destructs what is in them.
+// (KeepEmpty::kAll) until somebody who may call the destructor destructs what is in them. Caches
+// whose readers are RCU's (kTypesafe) are the same, and give a slab back only after a grace period;
+// only shrink, create and destroy wait for one.
+//
+// Merging: a cache that asks for it becomes an alias of a shared cache of its geometry, which bears
+// a name of its own (":0000064") and goes with the last alias:
+//   alias ──target_──► shared ◄──target_── alias        gates of both lead to the shared one's bins
+// An alias has an id, a record and a name, but neither slabs nor bins nor counts.
 //
 // Invariants
 //   1. life_ changes under ObjectCaches::mutex_; kDying excludes every other destroyer.
 //   2. Decide first, unlink second: up to the decision nothing is taken from anybody.
 //   3. A bin of the id is counted in `holders` before it is first used, and until it is drained.
 //   4. An ObjectCache is never unmapped: a stale handle finds a state, not another's memory.
-//   5. ctor, dtor, hooks that capture or write reports: called without a lock of slab/.
+//   5. ctor, dtor, grace periods, hooks that capture or write reports: without a lock of slab/.
+//   6. A show or store is counted in shows_; removal waits for it after the name is gone, without a
+//      lock. references_ keeps the record from being reused, and nothing else.
 // Locks: ObjectCaches::mutex_, below the thread registry's, above CacheTable's.
 
 #pragma once
@@ -36,10 +45,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "slab/base/active_count.h"
 #include "slab/base/compiler.h"
 #include "slab/base/hooks.h"
 #include "slab/base/mutex.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/grace_period.h"
 #include "slab/cache/thread_cache.h"
 
 namespace slabscope {
@@ -51,6 +62,7 @@ struct ObjectCacheArgs {
   uint32_t flags = 0;
   void (*constructor)(void*) = nullptr;
   void (*destructor)(void*) = nullptr;
+  const RcuFlavor* rcu = nullptr;  // with kTypesafe, and only then
 };
 
 // A count or a handle that could not be had: errno's value. 0 is success.
@@ -58,9 +70,14 @@ using Error = int;
 
 enum class WhenBusy : uint8_t { kRefuse, kDetach };
 
-struct ObjectCacheStats {
-  CounterPair total;
-  uint64_t refused;  // allocations while it was being destroyed
+// What it counts since it was created, less what it was when somebody reset it.
+enum class ResettableStat : uint8_t {
+  kFastAllocs,
+  kSlowAllocs,
+  kGrown,
+  kReleased,
+  kRemote,
+  kCount
 };
 
 class ObjectCache : public ObjectPair {
@@ -69,6 +86,8 @@ class ObjectCache : public ObjectPair {
   static constexpr size_t kMaxSize = Config::kSmallMax;
   static constexpr uint32_t kHardwareAlign = 0x2000;  // SLAB_HWCACHE_ALIGN
   static constexpr uint32_t kStoreUser = 0x10000;     // SLAB_STORE_USER
+  static constexpr uint32_t kTypesafe = 0x80000;      // SLAB_TYPESAFE_BY_RCU
+  static constexpr uint32_t kMerge = 0x1000000;       // SLAB_MERGE
 
   constexpr ObjectCache() = default;
 
@@ -98,20 +117,42 @@ class ObjectCache : public ObjectPair {
 
   unsigned id() const { return id_; }
   const char* name() const { return name_; }
-  size_t size() const { return size_; }
+  size_t size() const { return size_.load(std::memory_order_relaxed); }
+  size_t align() const { return align_; }
   uint32_t flags() const { return flags_; }
   CacheLife life() const { return life_.load(std::memory_order_seq_cst); }
-  bool constructs() const { return constructor_ != nullptr || destructor_ != nullptr; }
+  // Whether objects have a head, because they keep their state from free to alloc.
+  bool constructs() const { return offset_ != 0; }
+  bool typesafe() const { return grace_.synchronize != nullptr; }
+  // The cache whose objects it hands out: itself, or the one that it is an alias of.
+  ObjectCache* target() {
+    ObjectCache* shared = target_.load(std::memory_order_acquire);
+    return shared != nullptr ? shared : this;
+  }
+  const ObjectCache* target() const { return const_cast<ObjectCache*>(this)->target(); }
+  bool is_alias() const { return target() != this; }
+  bool is_shared() const { return shared_; }
+  // Names that a shared cache has besides the first.
+  uint32_t other_names() const;
+  void (*constructor() const)(void*) { return constructor_; }
   uint64_t objects_in_use() const;
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
   // Gives empty slabs back, what the caller and threads that ended keep included. Returns how many.
+  // Of a typesafe cache: after a grace period.
   unsigned shrink();
+
+  // Around a show or store of one of its attributes (cache_attributes.h); false: it was removed.
+  [[nodiscard]] bool enter_show() { return shows_.enter(); }
+  void leave_show() { shows_.leave(); }
+  uint64_t resettable(ResettableStat stat) const;
+  void reset(ResettableStat stat);
 
  private:
   friend class ObjectCaches;
 
-  void* allocate_held(Error* error);
+  void* allocate_held(const ObjectCache& through, Error* error);
+  uint64_t counted_since_creation(ResettableStat stat) const;
 
   static constexpr uint32_t kNoId = UINT32_MAX;
   static constexpr uint32_t kEmptyKept = 4;  // slabs of constructed objects, between two looks
@@ -128,7 +169,10 @@ class ObjectCache : public ObjectPair {
   void* object_in(void* place) const { return static_cast<char*>(place) + offset_; }
   void* place_of(void* object) const { return static_cast<char*>(object) - offset_; }
 
-  void set_up(unsigned id, const ObjectCacheArgs& args, size_t align, uint64_t cookie);
+  static size_t place_bytes(size_t size, size_t align);
+  void set_up(const ObjectCacheArgs& args, size_t align, uint64_t cookie);
+  void set_up_names(const ObjectCacheArgs& args, size_t align);
+  void set_up_alias(ObjectCache* shared, const ObjectCacheArgs& args, size_t align);
   void open_gate();
   void close_gate() { bin_offset_.store(0, std::memory_order_seq_cst); }
   bool leaving() const;
@@ -137,7 +181,7 @@ class ObjectCache : public ObjectPair {
   bool destruct(void* place);
   void destruct_slab(KmemCache& cache, Slab* slab);
   unsigned release_empty(KmemCache& cache);
-  void after_free();
+  unsigned release_idle();
   void send_frees_to_slow_path();
   void retire();
   void retire_in_child();
@@ -149,14 +193,22 @@ class ObjectCache : public ObjectPair {
   uint32_t id_ = 0;
   uint32_t flags_ = 0;
   uint32_t align_ = 0;
-  uint32_t offset_ = 0;  // of the object in its place
-  uint32_t size_ = 0;    // as it was asked for
+  uint32_t offset_ = 0;            // of the object in its place
+  std::atomic<uint32_t> size_{0};  // as it was asked for; of a shared cache: the largest
   uint32_t generation_ = 0;
   uint32_t references_ = 0;  // under ObjectCaches::mutex_
   void (*constructor_)(void*) = nullptr;
   void (*destructor_)(void*) = nullptr;
   uint64_t cookie_ = 0;  // of the marks; never twice the same
   std::atomic<uint64_t> refused_{0};
+  GracePeriod grace_;
+  ActiveCount shows_;
+  std::atomic<ObjectCache*> target_{nullptr};  // of an alias
+  bool shared_ = false;                        // has aliases; goes with the last one
+  uint32_t aliases_ = 0;                       // under ObjectCaches::mutex_, as the next two
+  ObjectCache* last_alias_ = nullptr;          // what a zombie's last alias was
+  uint64_t release_at_ms_ = 0;                 // with a release delay
+  uint64_t reset_at_[static_cast<unsigned>(ResettableStat::kCount)] = {};
   ObjectCache* next_unused_ = nullptr;
   char name_[kNameBytes] = {};
 };
@@ -169,13 +221,28 @@ class ObjectCaches {
   Error destroy(ObjectCache* cache, WhenBusy when_busy, uint64_t* left);
   // The last slab or the last bin of a cache that is going away may just have gone.
   void try_finish(ObjectCache* cache);
+  // What earlier calls left to do, because it had to wait for readers or for a delay: typesafe
+  // zombies without objects, releases that are due. By callers that may wait for a grace period.
+  void settle();
 
-  // The first cache with an id from `id` on that is alive. It is held: its memory stays until
-  // let_go().
+  // The first cache with an id from `id` on that is alive, shared ones left out. It is held: its
+  // record stays until let_go().
   ObjectCache* hold_next(unsigned id);
+  // The same by name, shared ones included; nullptr: there is none.
+  ObjectCache* hold_named(const char* name);
   void let_go(ObjectCache* cache);
-  // Not LIVE any more, but the id not free: for tests and gauges.
+
+  // For tests and gauges: caches not LIVE any more whose id is not free; ids that are not free;
+  // references to caches, and shows inside.
   unsigned leaving();
+  unsigned in_use();
+  unsigned held();
+
+  // Each release is put off by a random time up to `ms` (0: at once), to show who uses what is
+  // gone.
+  void set_release_delay(uint32_t ms) {
+    __atomic_store_n(&release_delay_ms_, ms, __ATOMIC_RELAXED);
+  }
 
   void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
   void unlock_after_fork() SC_NO_THREAD_ANALYSIS { mutex_.unlock(); }
@@ -183,12 +250,33 @@ class ObjectCaches {
   void reset_after_fork();
 
  private:
+  ObjectCache* reserve(const char* name, Error* error);
+  bool bring_up(ObjectCache* cache, const ObjectCacheArgs& args, size_t align, ObjectCache* alias,
+                Error* error);
+  ObjectCache* create_merged(const ObjectCacheArgs& args, size_t align, Error* error);
+  ObjectCache* find_mergeable_locked(const ObjectCacheArgs& args, size_t align) SC_REQUIRES(mutex_);
+  void attach_locked(ObjectCache* alias, ObjectCache* shared, const ObjectCacheArgs& args,
+                     size_t align) SC_REQUIRES(mutex_);
+  void name_shared_locked(ObjectCache* cache, size_t place) SC_REQUIRES(mutex_);
   ObjectCache* new_locked(Error* error) SC_REQUIRES(mutex_);
   bool name_taken_locked(const char* name) SC_REQUIRES(mutex_);
   void set_life_locked(ObjectCache* cache, CacheLife life) SC_REQUIRES(mutex_);
+  void revive_locked(ObjectCache* cache) SC_REQUIRES(mutex_);
+  Error condemn(ObjectCache* handle, bool* last);
+  void unlink(ObjectCache* handle, bool busy);
+  ObjectCache* hold_locked(ObjectCache* cache) SC_REQUIRES(mutex_);
+  void reset_one_after_fork(ObjectCache* cache);
+  template <typename Count>
+  unsigned sum(Count count);
+  bool may_finish_locked(ObjectCache* cache) SC_REQUIRES(mutex_);
+  bool is_due_locked(ObjectCache* cache) SC_REQUIRES(mutex_);
   void finish_locked(ObjectCache* cache) SC_REQUIRES(mutex_);
+  ObjectCache* next_settled_locked() SC_REQUIRES(mutex_);
 
   Mutex mutex_;
+  uint32_t release_delay_ms_ = 0;
+  // Typesafe zombies and delayed releases: whether settle() has anything to look for.
+  std::atomic<uint32_t> unsettled_{0};
   ObjectCache* unused_first_ SC_GUARDED_BY(mutex_) = nullptr;  // oldest first
   ObjectCache* unused_last_ SC_GUARDED_BY(mutex_) = nullptr;
   uint64_t cookies_ SC_GUARDED_BY(mutex_) = 0;
@@ -209,6 +297,24 @@ inline ObjectCache* object_cache_from(unsigned id) {
       return object_cache(id);
   }
   return nullptr;
+}
+
+// for (ObjectCache& cache : all_object_caches()), whatever state they are in.
+struct ObjectCacheRange {
+  struct Iterator {
+    ObjectCache* at;
+    ObjectCache& operator*() const { return *at; }
+    Iterator& operator++() {
+      at = object_cache_from(at->id() + 1);
+      return *this;
+    }
+    bool operator!=(const Iterator& other) const { return at != other.at; }
+  };
+  Iterator begin() const { return {object_cache_from(Config::kFirstObjectId)}; }
+  Iterator end() const { return {nullptr}; }
+};
+inline ObjectCacheRange all_object_caches() {
+  return {};
 }
 
 // A thread has drained its bin of `id`.

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "slab/base/panic.h"
+#include "slab/base/test_point.h"
 #include "slab/cache/cache_guard.h"
 #include "slab/cache/object_cache.h"
 
@@ -76,18 +77,21 @@ unsigned ObjectCache::release_empty(KmemCache& cache) {
 // While it looks, the cache does not come to its end: either this finds it leaving, or the last
 // step of its end finds a holder.
 void* ObjectCache::allocate_slow(Error* error) {
-  holders.fetch_add(1, std::memory_order_seq_cst);
-  void* object = allocate_held(error);
-  object_cache_let_go(id_);
+  ObjectCache* cache = target();
+  cache->holders.fetch_add(1, std::memory_order_seq_cst);
+  void* object = cache->allocate_held(*this, error);
+  object_cache_let_go(cache->id_);
   return object;
 }
 
-void* ObjectCache::allocate_held(Error* error) {
-  if (life() != CacheLife::kLive) {
+// For an allocation `through` this cache or an alias of it.
+void* ObjectCache::allocate_held(const ObjectCache& through, Error* error) {
+  if (through.life() != CacheLife::kLive || life() != CacheLife::kLive) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     *error = ENODEV;
     return nullptr;
   }
+  SC_TEST_POINT(kAllocateHeld, id_);
   void* place = nullptr;
   {
     CacheGuard guard;
@@ -95,7 +99,7 @@ void* ObjectCache::allocate_held(Error* error) {
       if (constructs())
         place = pop_fast(bin_at(guard->bins(), id_ * sizeof(Bin)));
       if (place == nullptr)
-        place = guard->allocate_slow(id_, size_);
+        place = guard->allocate_slow(id_, through.size());
       if (SC_UNLIKELY(draining.load(std::memory_order_seq_cst)))
         guard->drain(id_);  // its drain may have come before the bin
     }
@@ -120,12 +124,14 @@ void* ObjectCache::allocate_held(Error* error) {
 void ObjectCache::wrong_cache(const void* object, unsigned id) const {
   stat_add(g_heap_stats->errors_invalid_free, 1);
   Line detail;
-  if (id < Config::kFirstObjectId) {
+  const ObjectCache* owner = id < Config::kFirstObjectId ? nullptr : object_cache(id);
+  if (owner == nullptr) {
     detail.text("it is malloc's");
   } else {
-    detail.text("it is of ").text(object_cache(id)->name(), kNameBytes);
+    detail.text("it is of ").text(owner->name(), kNameBytes);
   }
-  panic("wrong cache for", object, detail.text(", freed into ").text(name_, kNameBytes).c_str());
+  detail.text(", freed into ").text(life() == CacheLife::kFree ? "one that is gone" : name_);
+  panic("wrong cache for", object, detail.c_str());
 }
 
 void ObjectCache::free_slow(void* object) {
@@ -142,9 +148,9 @@ void ObjectCache::free_slow(void* object) {
     stat_add(g_heap_stats->errors_invalid_free, 1);
     panic("invalid free of", object, "no cache's object, or freed twice");
   }
-  if (SC_UNLIKELY(cache->id() != id_))
+  if (SC_UNLIKELY(cache->id() != target()->id_))
     wrong_cache(object, cache->id());
-  free_in_slab(cache, chunk->slab, object);
+  target()->free_in_slab(cache, chunk->slab, object);
 }
 
 void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
@@ -156,7 +162,7 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
   }
   if (constructs()) {
     take_back_mark(object);
-    if (leaving())
+    if (leaving() && !typesafe())
       destruct(place);
   }
   if (cache->tracked()) {
@@ -183,7 +189,7 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     }
   }
   object_cache_let_go(id_);
-  if (constructs() && life() == CacheLife::kLive &&
+  if (constructs() && !typesafe() && life() == CacheLife::kLive &&
       stat_get(cache->stats().slabs_empty) > kEmptyKept) {
     release_empty(*cache);
     if (leaving())

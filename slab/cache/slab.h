@@ -70,6 +70,7 @@ struct alignas(64) Slab : ListNode {
   uint32_t first_chunk = 0;
   bool listed = false;
   bool counted_empty = false;  // in the cache's empty_count_; guarded like `listed`
+  uint32_t idle_since = 0;     // KmemCache::mark_idle() that found it empty; guarded likewise
 
   SlabWord load() const { return SlabWord::unpack(word.load(std::memory_order_acquire)); }
   bool replace(SlabWord& expected, SlabWord wanted) {

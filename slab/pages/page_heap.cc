@@ -400,6 +400,14 @@ void PageHeap::validate_bin_locked(const Runs& runs, size_t bin, bool dirty) {
   }
 }
 
+Slab* PageHeap::slab_at(size_t index) {
+  MutexLock lock(mutex_);
+  const Chunk* chunk = g_page_map.chunk(index);
+  return chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
+             ? chunk->slab
+             : nullptr;
+}
+
 void PageHeap::validate() {
   MutexLock lock(mutex_);
   if (!ready_)

@@ -64,6 +64,11 @@ class PageHeap {
   // The clock of release(), in ms, moved by the slow path's tick.
   void set_now(uint32_t now_ms) { __atomic_store_n(&now_ms_, now_ms, __ATOMIC_RELAXED); }
 
+  // The slab that chunk `index` lies in; nullptr if it is none's. For walks over chunks that others
+  // may free meanwhile: the pointer shares its place with a free run's links, which change under
+  // the lock.
+  Slab* slab_at(size_t index);
+
   // Walks all free runs and checks the invariants; panics on a violation. For tests.
   void validate();
 

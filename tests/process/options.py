@@ -30,6 +30,7 @@ def test_malformed_values():
         warned("SLABSCOPE_TRACK", value)
     for value in ("abc", "-1", "1e3", "99999999999999999999999"):
         warned("SLABSCOPE_DECAY_MS", value)
+        warned("SLABSCOPE_RELEASE_DELAY_MS", value)
 
 
 def test_unknown_names():

@@ -22,6 +22,11 @@ namespace {
 
 using testing::validate_heap;
 
+slab_cache_args with(size_t align, unsigned flags = 0, void (*ctor)(void*) = nullptr,
+                     void (*dtor)(void*) = nullptr) {
+  return {.align = align, .flags = flags, .ctor = ctor, .dtor = dtor, .rcu = nullptr};
+}
+
 slab_cache* make(const char* name, size_t size, const slab_cache_args& args = {}) {
   slab_cache* cache = slab_cache_create(name, size, &args);
   EXPECT_NE(cache, nullptr) << name << ": " << std::strerror(errno);
@@ -54,13 +59,9 @@ TEST(ObjectCache, CreateRefusesWhatCannotBe) {
   EXPECT_EQ(create_error("sizes", 0), EINVAL);
   EXPECT_EQ(create_error("sizes", SLAB_MAX_OBJECT_SIZE + 1), EINVAL);
   EXPECT_EQ(create_error("sizes", SLAB_MAX_OBJECT_SIZE), 0);
-  EXPECT_EQ(create_error("aligns", 16, {.align = 24, .flags = 0, .ctor = nullptr, .dtor = nullptr}),
-            EINVAL);
-  EXPECT_EQ(
-      create_error("aligns", 16, {.align = 32768, .flags = 0, .ctor = nullptr, .dtor = nullptr}),
-      EINVAL);
-  EXPECT_EQ(create_error("flags", 16, {.align = 0, .flags = 1, .ctor = nullptr, .dtor = nullptr}),
-            EINVAL);
+  EXPECT_EQ(create_error("aligns", 16, with(24)), EINVAL);
+  EXPECT_EQ(create_error("aligns", 16, with(32768)), EINVAL);
+  EXPECT_EQ(create_error("flags", 16, with(0, 1)), EINVAL);
   EXPECT_EQ(create_error("malloc-64", 64), EEXIST);
   EXPECT_EQ(create_error("slabscope", 64), EEXIST);
 }
@@ -76,8 +77,7 @@ TEST(ObjectCache, ANameIsTakenUntilItsCacheIsDestroyed) {
 TEST(ObjectCache, ObjectsAreAlignedApartAndFoundAgain) {
   for (const size_t align : {0UL, 8UL, 16UL, 64UL, 256UL, 4096UL, 16384UL}) {
     for (const size_t size : {1UL, 8UL, 24UL, 40UL, 320UL, 1000UL, 9000UL, 32768UL}) {
-      slab_cache* cache =
-          make("aligned", size, {.align = align, .flags = 0, .ctor = nullptr, .dtor = nullptr});
+      slab_cache* cache = make("aligned", size, with(align));
       std::vector<char*> objects;
       for (int i = 0; i < 70; ++i) {
         auto* object = static_cast<char*>(slab_cache_alloc(cache));
@@ -101,12 +101,9 @@ TEST(ObjectCache, ObjectsAreAlignedApartAndFoundAgain) {
 }
 
 TEST(ObjectCache, HardwareAlignmentKeepsObjectsOffEachOthersLines) {
-  slab_cache* large = make(
-      "lines", 72, {.align = 0, .flags = SLAB_HWCACHE_ALIGN, .ctor = nullptr, .dtor = nullptr});
+  slab_cache* large = make("lines", 72, with(0, SLAB_HWCACHE_ALIGN));
   EXPECT_EQ(stats_of(large).object_size, 128U);
-  slab_cache* small =
-      make("half-lines", 24,
-           {.align = 0, .flags = SLAB_HWCACHE_ALIGN, .ctor = nullptr, .dtor = nullptr});
+  slab_cache* small = make("half-lines", 24, with(0, SLAB_HWCACHE_ALIGN));
   EXPECT_EQ(stats_of(small).object_size, 32U);
   EXPECT_EQ(slab_cache_destroy(large), 0);
   EXPECT_EQ(slab_cache_destroy(small), 0);
@@ -210,8 +207,7 @@ TEST(ObjectCache, StoreUserTracksEachObjectWhateverTheModeIs) {
   g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) -> uint32_t {
     return ++tracked;
   };
-  slab_cache* cache =
-      make("stored", 100, {.align = 0, .flags = SLAB_STORE_USER, .ctor = nullptr, .dtor = nullptr});
+  slab_cache* cache = make("stored", 100, with(0, SLAB_STORE_USER));
   std::array<void*, 50> objects{};
   ASSERT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
   EXPECT_EQ(tracked, 50U);
@@ -245,8 +241,7 @@ class ObjectCacheConstructor : public ::testing::Test {
     g_destructed = 0;
   }
   static slab_cache* make_constructed(unsigned flags = 0) {
-    return make("constructed", sizeof(Constructed),
-                {.align = 64, .flags = flags, .ctor = construct, .dtor = destruct});
+    return make("constructed", sizeof(Constructed), with(64, flags, construct, destruct));
   }
 };
 
@@ -331,7 +326,7 @@ TEST_F(ObjectCacheConstructor, MayUseTheHeapAndTheCacheItself) {
     ++g_destructed;
     deallocate(*static_cast<void**>(object));
   };
-  self = make("nested", 64, {.align = 0, .flags = 0, .ctor = nested, .dtor = release});
+  self = make("nested", 64, with(0, 0, nested, release));
   kept.push_back(slab_cache_alloc(self));
   EXPECT_EQ(kept.size(), 50U);
   EXPECT_EQ(std::set<void*>(kept.begin(), kept.end()).size(), 50U);
@@ -376,8 +371,7 @@ TEST_F(ObjectCacheDeathTest, TheWrongCacheIsNamed) {
 TEST_F(ObjectCacheDeathTest, DoubleFreesAreFound) {
   slab_cache* plain = make("plain", 64);
   slab_cache* constructed = make_constructed();
-  slab_cache* stored =
-      make("stored", 64, {.align = 0, .flags = SLAB_STORE_USER, .ctor = nullptr, .dtor = nullptr});
+  slab_cache* stored = make("stored", 64, with(0, SLAB_STORE_USER));
   for (slab_cache* cache : {plain, constructed, stored}) {
     void* object = slab_cache_alloc(cache);
     slab_cache_free(cache, object);
