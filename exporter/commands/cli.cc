@@ -97,6 +97,14 @@ std::string check_number(const std::string& text) {
   return digits ? "" : "'" + text + "' is not a number";
 }
 
+std::string check_seconds(const std::string& text) {
+  constexpr size_t kDigits = 6;
+  const std::string wrong = check_number(text);
+  return !wrong.empty() || (text.size() <= kDigits && text.find_first_not_of('0') != text.npos)
+             ? wrong
+             : "'" + text + "' is not between 1 and 999999";
+}
+
 int run_command_line(int argc, char** argv) {
   CommandContext context{std::cout, std::cerr};
   try {

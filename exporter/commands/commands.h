@@ -45,6 +45,8 @@ void fail(CommandContext& context, const Failure& failure);
 // For CLI11's check(): "" when the text is a number, else what is wrong. Without it a -1 would
 // become 2^64 - 1.
 std::string check_number(const std::string& text);
+// The same for a number of seconds to wait.
+std::string check_seconds(const std::string& text);
 
 void add_run(CLI::App& app, CommandContext& context);
 void add_ps(CLI::App& app, CommandContext& context);

@@ -92,8 +92,8 @@ void ExitCheck::check() {
     return;
   }
   const Result<Snapshot> snapshot = attach(path_, Include::kEverything);
-  Result<LeakCheck> found = snapshot ? check_leaks(**memory, *snapshot, RootSet::kAll)
-                                     : Result<LeakCheck>(snapshot.failure());
+  Result<LeakCheck> found =
+      snapshot ? check_leaks(**memory, *snapshot, roots_) : Result<LeakCheck>(snapshot.failure());
   (*memory)->release();
   if (!found) {
     result.refused = found.failure().message;

@@ -22,7 +22,8 @@ namespace slabscope {
 
 class ExitCheck {
  public:
-  ExitCheck(pid_t child, uint64_t started_ns) : child_(child), started_ns_(started_ns) {}
+  ExitCheck(pid_t child, uint64_t started_ns, RootSet roots)
+      : child_(child), started_ns_(started_ns), roots_(roots) {}
   ~ExitCheck();
   ExitCheck(const ExitCheck&) = delete;
   ExitCheck& operator=(const ExitCheck&) = delete;
@@ -43,6 +44,7 @@ class ExitCheck {
 
   pid_t child_;
   uint64_t started_ns_;
+  RootSet roots_;
   int fd_ = -1;
   std::string path_;
   unsigned polls_ = 0;

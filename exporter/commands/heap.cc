@@ -265,14 +265,6 @@ void show_heap(HeapCommand command, CommandContext& context) {
   }
 }
 
-std::string check_seconds(const std::string& text) {
-  constexpr size_t kDigits = 6;
-  const std::string wrong = check_number(text);
-  return !wrong.empty() || (text.size() <= kDigits && text.find_first_not_of('0') != text.npos)
-             ? wrong
-             : "'" + text + "' is not between 1 and 999999";
-}
-
 }  // namespace
 
 void add_heap(CLI::App& app, CommandContext& context) {

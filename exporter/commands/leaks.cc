@@ -2,12 +2,18 @@
 
 #include <CLI/App.hpp>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <ostream>
+#include <thread>
 
 #include "exporter/analysis/leak_check.h"
+#include "exporter/commands/accumulation.h"
 #include "exporter/commands/commands.h"
 #include "exporter/commands/stack_options.h"
+#include "exporter/output/heap_json.h"
+#include "exporter/output/heap_text.h"
 #include "exporter/output/report.h"
 #include "exporter/output/report_options.h"
 #include "exporter/source/attach.h"
@@ -36,12 +42,15 @@ Examples:
   slabscope leaks 4711 --json | jq .totals
   slabscope leaks 4711 --fail-on-leak --min-bytes 4096
   slabscope leaks 4711 --suppressions known.supp
+  slabscope leaks 4711 --since 5m --seconds 60  and what is kept for minutes, and grows
 
 Exit codes: 0; 1 with --fail-on-leak if something is lost; 3 target missing or not alive; 2 usage.
 )";
 
 struct Options : StackOptions {
   std::string roots = "all";
+  std::string since;
+  uint64_t seconds = 10;
   bool fail_on_leak = false;
   bool reachable = false;
 };
@@ -76,6 +85,19 @@ Result<Checked> check_target(const TargetInfo& target, RootSet roots) {
   return result;
 }
 
+// Growth comes after the leaks: in the text as a part of its own, in JSON as one more key.
+void add_growth(const HeapGrowth& growth, uint64_t age, const Options& options,
+                const ReportOptions& how, std::string& text) {
+  if (!options.wants_json()) {
+    text += "\n" + accumulated_text(growth, age, how);
+    return;
+  }
+  text.resize(text.rfind('}'));
+  text.resize(text.find_last_not_of(" \n") + 1);
+  text += ",\n  \"since_seconds\": " + std::to_string(age) +
+          ",\n  \"growing\": " + growth_json(growth, options.min_bytes) + "}\n";
+}
+
 void show_leaks(const Options& options, CommandContext& context) {
   ReportOptions how = options.report_options();
   how.reachable = options.reachable;
@@ -94,8 +116,18 @@ void show_leaks(const Options& options, CommandContext& context) {
              options.target);
     return;
   }
-  const Result<Checked> checked =
-      check_target(*target, options.roots == "all" ? RootSet::kAll : RootSet::kModules);
+  std::optional<Snapshot> earlier;
+  const uint64_t age = duration_seconds(options.since);
+  if (age != 0) {
+    Result<Snapshot> first = attach(target->path, Include::kEverything);
+    if (!first) {
+      fail(context, first.failure());
+      return;
+    }
+    earlier = std::move(*first);
+    std::this_thread::sleep_for(std::chrono::seconds(options.seconds));
+  }
+  const Result<Checked> checked = check_target(*target, root_set(options.roots));
   if (!checked) {
     fail(context, checked.failure());
     return;
@@ -103,7 +135,14 @@ void show_leaks(const Options& options, CommandContext& context) {
   Symbolizer symbolizer(options.symbolizer_options());
   const LeakReport report = build_report(checked->snapshot, symbolizer, how, &checked->check);
   end_progress();
-  context.out << (options.wants_json() ? report_json(report) : report_text(report, how));
+  std::string text = options.wants_json() ? report_json(report) : report_text(report, how);
+  if (earlier) {
+    add_growth(accumulation(*earlier, checked->snapshot, checked->check, age, symbolizer,
+                            {Freed::kLeaveOut, how.progress}),
+               age, options, how, text);
+    end_progress();
+  }
+  context.out << text;
   if (options.fail_on_leak && report.checked && has_leaks(report)) {
     context.exit_code = kExitFound;
   }
@@ -121,12 +160,15 @@ void add_leaks(CLI::App& app, CommandContext& context) {
                 "Leave out stacks that hold fewer bytes, and do not fail for them");
   add_suppressions(*command, options->suppression_files);
   command->add_flag("--reachable", options->reachable, "Also list what is not lost");
+  add_roots(*command, options->roots);
   command
-      ->add_option("--roots", options->roots,
-                   "Where pointers are looked for besides stacks, registers and thread-local "
-                   "storage: `modules` is what LeakSanitizer does; `all` adds memory that the "
-                   "program mapped for itself")
-      ->check(CLI::IsMember({"all", "modules"}))
+      ->add_option("--since", options->since,
+                   "Also what is not lost but accumulates: stacks whose objects older than AGE "
+                   "(90s, 5m, 2h) become more within --seconds")
+      ->type_name("AGE")
+      ->check(check_duration);
+  command->add_option("--seconds", options->seconds, "How long --since watches")
+      ->check(check_seconds)
       ->capture_default_str();
   add_symbols(*command, *options);
   command->add_flag("--fail-on-leak", options->fail_on_leak, "Exit with 1 if something is lost");

@@ -55,6 +55,7 @@ struct RunOptions {
   std::string report_file;
   std::string format = "text";
   std::vector<std::string> suppression_files;
+  std::string roots = "all";
   bool fail_on_leak = false;
   uint64_t min_bytes = 0;
   std::string app;
@@ -214,7 +215,7 @@ void run(const RunOptions& options, CommandContext& context) {
     metrics->server.start();
   }
   const pid_t pid = std::get<pid_t>(child);
-  ExitCheck check(pid, started_ns);
+  ExitCheck check(pid, started_ns, root_set(options.roots));
   const ChildEnd end = wait_for(pid, signals, ExitCheck::kPollMs, [&check] { check.poll(); });
   if (metrics) {
     metrics->server.stop();
@@ -250,6 +251,7 @@ void add_run(CLI::App& app, CommandContext& context) {
                    "Leave out stacks that hold fewer bytes, and do not fail for them")
       ->check(check_number);
   add_suppressions(*command, options->suppression_files);
+  add_roots(*command, options->roots);
   command->add_option("--app", options->app, "Label `app` of the program's metrics");
   command->callback([options, &context] { run(*options, context); });
 }

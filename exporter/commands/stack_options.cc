@@ -67,6 +67,20 @@ bool load_suppressions(const std::vector<std::string>& files, Suppressions& into
   return true;
 }
 
+void add_roots(CLI::App& command, std::string& roots) {
+  command
+      .add_option("--roots", roots,
+                  "Where pointers are looked for besides stacks, registers and thread-local "
+                  "storage: `modules` is what LeakSanitizer does; `all` adds memory that the "
+                  "program mapped for itself")
+      ->check(CLI::IsMember({"all", "modules"}))
+      ->capture_default_str();
+}
+
+RootSet root_set(const std::string& roots) {
+  return roots == "modules" ? RootSet::kModules : RootSet::kAll;
+}
+
 void add_symbols(CLI::App& command, StackOptions& options) {
   command.add_flag("--no-symbols", options.no_symbols, "Module and offset only; open no binaries");
   command

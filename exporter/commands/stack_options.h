@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "exporter/analysis/roots.h"
 #include "exporter/analysis/suppressions.h"
 #include "exporter/analysis/symbolize.h"
 #include "exporter/commands/commands.h"
@@ -46,6 +47,9 @@ void add_suppressions(CLI::App& command, std::vector<std::string>& files);
 // Reads them, with warnings to context.err; false if one of them is wrong, which the context knows.
 bool load_suppressions(const std::vector<std::string>& files, Suppressions& into,
                        CommandContext& context);
+// --roots, into `roots`; what the text means.
+void add_roots(CLI::App& command, std::string& roots);
+[[nodiscard]] RootSet root_set(const std::string& roots);
 // --no-symbols, --debug-dir.
 void add_symbols(CLI::App& command, StackOptions& options);
 

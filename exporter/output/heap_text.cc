@@ -128,6 +128,7 @@ class HeapText {
 
   std::string profile(const HeapProfile& profile);
   std::string growth(const HeapGrowth& growth);
+  std::string accumulated(const HeapGrowth& growth, uint64_t age_seconds);
 
  private:
   template <typename... Args>
@@ -327,7 +328,24 @@ std::string HeapText::growth(const HeapGrowth& growth) {
   return std::move(text_);
 }
 
+std::string HeapText::accumulated(const HeapGrowth& growth, uint64_t age_seconds) {
+  constexpr uint64_t kSecondNs = 1'000'000'000;
+  line("{}", painted("1", fmt::format("Still live, growing: stacks that hold more objects older "
+                                      "than {} than {} before",
+                                      duration_text(age_seconds * kSecondNs),
+                                      duration_text(static_cast<uint64_t>(
+                                          std::min(growth.seconds, 1e9) * 1e9)))));
+  line("The program can still reach them, so they are no leak; it may have forgotten them.");
+  movement(growth);
+  return std::move(text_);
+}
+
 }  // namespace
+
+std::string accumulated_text(const HeapGrowth& growth, uint64_t age_seconds,
+                             const ReportOptions& options) {
+  return HeapText(options).accumulated(growth, age_seconds);
+}
 
 std::string heap_text(const HeapProfile& profile, const ReportOptions& options) {
   return HeapText(options).profile(profile);

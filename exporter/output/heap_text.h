@@ -20,6 +20,9 @@
 namespace slabscope {
 
 [[nodiscard]] std::string heap_text(const HeapProfile& profile, const ReportOptions& options);
+// Of what is reachable and older than some age alone, for the end of a leak report.
+[[nodiscard]] std::string accumulated_text(const HeapGrowth& growth, uint64_t age_seconds,
+                                           const ReportOptions& options);
 [[nodiscard]] std::string growth_text(const HeapGrowth& growth, const ReportOptions& options);
 
 }  // namespace slabscope

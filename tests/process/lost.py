@@ -240,6 +240,27 @@ def test_suppressions_and_owners():
         tell(child)
 
 
+def test_what_accumulates():
+    """What is kept for longer than --since and becomes more is told, and not as lost; what is lost, or
+    replaced all the time, is not."""
+    code = ("import ctypes, time\nc = ctypes.CDLL(None)\nc.malloc.restype = ctypes.c_void_p\nkept, ring = [], {}\n"
+            "for i in range(1 << 30):\n  kept.append(bytearray(5000))\n  ring[i % 20] = bytearray(9000)\n"
+            "  c.malloc(7000)\n  time.sleep(0.002)\n"
+            "  if i == 600: print('ready', flush=True)  # what its start kept is older than a second\n")
+    with slabtest.process([sys.executable, "-c", code],
+                          env=slabtest.preloaded(SLABSCOPE_TRACK="all"), stdout=subprocess.PIPE,
+                          text=True) as child:
+        hears(child, "ready")
+        document = slabscope_json("leaks", child.pid, "--since", "1s", "--seconds", "2", "--json")
+        equal(document["since_seconds"], 1, "since_seconds")
+        stacks = document["growing"]["stacks"]
+        # A stray word may lead to a few of the others.
+        sizes = {round(stack["bytes"] / stack["objects"], -3) for stack in stacks if stack["objects"] > 40}
+        equal(sizes, {5000}, "sizes of objects that accumulate")
+        text = slabscope("leaks", child.pid, "--since", "1", "--seconds", "1").stdout
+        slabtest.contains(text, "Still live, growing", "text")
+
+
 def test_exit_codes():
     with slabtest.dialog("lost_c", "live", PLUGIN, SLABSCOPE_TRACK="all") as child:
         hears(child, "ready")
