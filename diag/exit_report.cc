@@ -135,8 +135,13 @@ uint64_t write_exit_report(int fd, ScopeFile& file, const StackDepot& depot, uin
       continue;
     Line line;
     column(column(line, one.objects), one.bytes).text("  ");
-    line.text(file.caches()[id].name, sizeof file.caches()[id].name).text("\n");
-    write_line(fd, line);
+    const abi::CacheRecord& record = file.caches()[id];
+    line.text(record.name, sizeof record.name);
+    if (record.group != 0 && record.group < abi::kMaxGroups) {
+      const abi::GroupRecord& group = file.groups()[record.group];
+      line.text("(").text(group.name, sizeof group.name).text(")");
+    }
+    write_line(fd, line.text("\n"));
   }
   write_top_stacks(fd, file, depot);
   return total.objects;

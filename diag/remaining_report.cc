@@ -46,11 +46,11 @@ void sort(Found* found, size_t count) {
 }
 
 template <typename Visit>
-void for_each_object(const ObjectTable& objects, uint32_t cache, Visit visit) {
+void for_each_object(const ObjectTable& objects, const RemainingIn& remaining, Visit visit) {
   const uint32_t end = objects.end();
   for (uint32_t index = 1; index < end; ++index) {
     const abi::ObjectRecord* object = objects.find(index);
-    if (object != nullptr && object->cache == cache)
+    if (object != nullptr && object->cache - remaining.first_cache < remaining.caches)
       visit(index, *object);
   }
 }
@@ -58,11 +58,18 @@ void for_each_object(const ObjectTable& objects, uint32_t cache, Visit visit) {
 void write_head(int fd, ScopeFile& file, const RemainingIn& remaining) {
   Line line;
   line.text("slabscope: ").decimal(file.header()->pid).text(" (");
-  line.text(file.header()->comm, sizeof file.header()->comm).text("): cache ");
+  line.text(file.header()->comm, sizeof file.header()->comm).text("): ");
+  const bool group = remaining.what == RemainingIn::What::kGroup;
+  line.text(group ? "group " : "cache ");
   line.text(remaining.name, 64).text(" is not destroyed: ").decimal(remaining.objects);
-  line.text(remaining.objects == 1 ? " object of " : " objects of ");
-  line.decimal(remaining.object_size);
-  write_line(fd, line.text(remaining.objects == 1 ? " bytes is in use\n" : " bytes are in use\n"));
+  line.text(remaining.objects == 1 ? " object" : " objects").text(group ? ", " : " of ");
+  line.decimal(remaining.bytes);
+  line.text(remaining.objects == 1 ? " bytes is in use" : " bytes are in use");
+  if (group && remaining.threads != 0) {
+    line.text("; ").decimal(remaining.threads);
+    line.text(remaining.threads == 1 ? " thread is in it" : " threads are in it");
+  }
+  write_line(fd, line.text("\n"));
 }
 
 // The objects of one stack.
@@ -106,7 +113,7 @@ void write_groups(int fd, ScopeFile& file, const StackDepot& depot, const Object
 void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTable& objects,
                       const RemainingIn& remaining) {
   size_t tracked = 0;
-  for_each_object(objects, remaining.cache, [&](uint32_t index, const abi::ObjectRecord&) {
+  for_each_object(objects, remaining, [&](uint32_t index, const abi::ObjectRecord&) {
     objects.mark_remained(index);
     ++tracked;
   });
@@ -117,7 +124,7 @@ void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTa
   auto* found = tracked == 0 ? nullptr : static_cast<Found*>(vm::map(bytes));
   if (found != nullptr) {
     size_t count = 0;
-    for_each_object(objects, remaining.cache, [&](uint32_t index, const abi::ObjectRecord& object) {
+    for_each_object(objects, remaining, [&](uint32_t index, const abi::ObjectRecord& object) {
       if (count < tracked)
         found[count++] = {object.when_monotonic_ns, object.stack, index};
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// remaining_report: what keeps a cache from being destroyed.
+// remaining_report: what keeps a cache, or a group of them, from being destroyed.
 //
 //   slabscope: 4711 (server): cache pool is not destroyed: 12 objects of 320 bytes are in use
 //     7 objects, the oldest 12.345 s old, from
@@ -24,10 +24,14 @@
 namespace slabscope::diag {
 
 struct RemainingIn {
-  uint32_t cache;  // id
+  enum class What : uint8_t { kCache, kGroup };
+  What what;
+  uint32_t first_cache;  // id
+  uint32_t caches;       // ids from there on
   const char* name;
-  uint32_t object_size;
+  uint64_t bytes;    // of an object; of a group: in use
   uint64_t objects;  // in use, with a stack or without
+  uint64_t threads;  // in the group
 };
 
 // Marks; writes to `fd` if it is not negative.

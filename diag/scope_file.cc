@@ -242,6 +242,8 @@ void ScopeFile::fill_sections() {
                                     abi::kMaxThreads, 0};
   header()->events = {abi::kEventsOffset, abi::kEventsBytes, sizeof(abi::EventRecord),
                       abi::kMaxEvents, 0};
+  header()->groups = {abi::kGroupsOffset, abi::kGroupsBytes, sizeof(abi::GroupRecord),
+                      abi::kMaxGroups, 0};
   header()->peaks = {abi::kPeaksOffset, abi::kPeaksBytes, abi::kPeakRecordBytes, abi::kMaxPeaks, 0};
 }
 

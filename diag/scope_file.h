@@ -79,6 +79,7 @@ class ScopeFile {
   abi::CacheRecord* caches() const { return at<abi::CacheRecord>(abi::kCachesOffset); }
   abi::ModuleRecord* modules() const { return at<abi::ModuleRecord>(abi::kModulesOffset); }
   char* strings() const { return at<char>(abi::kStringsOffset); }
+  abi::GroupRecord* groups() const { return at<abi::GroupRecord>(abi::kGroupsOffset); }
   abi::EventRecord* events() const { return at<abi::EventRecord>(abi::kEventsOffset); }
   abi::PeakRecord* peak(uint64_t epoch) const {
     return at<abi::PeakRecord>(abi::kPeaksOffset + epoch % abi::kMaxPeaks * abi::kPeakRecordBytes);

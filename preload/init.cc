@@ -20,6 +20,7 @@
 #include "diag/backtrace.h"
 #include "diag/exit_report.h"
 #include "preload/exit_wait.h"
+#include "preload/group_by.h"
 #include "preload/watch.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
@@ -68,6 +69,7 @@ void thread_ending(void* value) {
 void thread_started() {
   if (g_have_key)
     (void)pthread_setspecific(g_thread_key, reinterpret_cast<void*>(1));
+  group_by_start();
 }
 
 // ---- fork -----------------------------------------------------------------------------------
@@ -161,6 +163,7 @@ void slab_boot(Hooks& hooks) {
   watch_open();
   watch_install(hooks);
   hooks.thread_started = thread_started;
+  group_by_install(hooks);
   g_have_key = pthread_key_create(&g_thread_key, thread_ending) == 0;
 }
 

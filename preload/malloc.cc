@@ -52,7 +52,7 @@ extern "C" {
 SC_EXPORT void* malloc(size_t size) {
   if (SC_LIKELY(size <= Config::kFineMax)) {
     void* object = slabscope::pop_fast(
-        slabscope::bin_at(slabscope::t_bins, slabscope::SizeClass::fine_offset(size)));
+        slabscope::bin_at(slabscope::t_malloc_bins, slabscope::SizeClass::fine_offset(size)));
     if (SC_LIKELY(object != nullptr))
       return object;
   }

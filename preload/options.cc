@@ -85,6 +85,17 @@ const char* parse_release_delay_ms(const char* value, Options& options) {
   return nullptr;
 }
 
+const char* parse_group_by(const char* value, Options& options) {
+  if (equal(value, "thread")) {
+    options.group_by = GroupBy::kThread;
+  } else if (equal(value, "none")) {
+    options.group_by = GroupBy::kNone;
+  } else {
+    return "not one of none, thread; ignored";
+  }
+  return nullptr;
+}
+
 const char* parse_watcher(const char* value, Options& options) {
   uint64_t pid = 0;
   if (!parse_number(value, INT32_MAX, pid))

@@ -15,12 +15,15 @@
 
 namespace slabscope {
 
+enum class GroupBy : uint8_t { kNone, kThread };
+
 struct Options {
   abi::TrackMode track = abi::TrackMode::kSampled;
   uint32_t sample_interval = 512 << 10;  // bytes
   bool track_named = false;              // SLABSCOPE_TRACK was given and understood
   uint32_t decay_ms = 1000;
   uint32_t release_delay_ms = 0;
+  GroupBy group_by = GroupBy::kNone;
   uint32_t watcher = 0;  // pid of the tool that wants to look at the end; 0: none
   const char* dir = nullptr;
   const char* app = nullptr;

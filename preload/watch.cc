@@ -62,11 +62,13 @@ CacheStats* cache_created(const CacheInfo& info) {
   abi::CacheRecord& record = g_watch.file.caches()[info.id];
   if (!g_watch.file.ensure(&record, sizeof(record)))
     return info.id < Config::kFirstObjectId ? &g_unseen_stats : nullptr;
-  const auto kind = info.id == Config::kLargeId         ? abi::CacheKind::kLarge
-                    : info.id == Config::kOwnId         ? abi::CacheKind::kOwn
-                    : info.parent != 0                  ? abi::CacheKind::kAlias
-                    : info.id >= Config::kFirstObjectId ? abi::CacheKind::kObject
-                                                        : abi::CacheKind::kMalloc;
+  // A child is of its root's kind, and has its name.
+  const unsigned root = info.group != 0 ? info.parent : info.id;
+  const auto kind = root == Config::kLargeId              ? abi::CacheKind::kLarge
+                    : root == Config::kOwnId              ? abi::CacheKind::kOwn
+                    : info.group == 0 && info.parent != 0 ? abi::CacheKind::kAlias
+                    : root >= Config::kFirstObjectId      ? abi::CacheKind::kObject
+                                                          : abi::CacheKind::kMalloc;
   record.stats = {};
   record.kind = static_cast<uint32_t>(kind);
   record.flags = info.flags;
@@ -77,7 +79,9 @@ CacheStats* cache_created(const CacheInfo& info) {
   record.slab_size = info.slab_bytes;
   record.objects_per_slab = info.objects_per_slab;
   record.created_monotonic_ns = monotonic_ns();
-  diag::copy_text(record.name, sizeof(record.name), info.name);
+  record.group = info.group;
+  diag::copy_text(record.name, sizeof(record.name),
+                  info.group != 0 ? g_watch.file.caches()[info.parent].name : info.name);
   __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
   raise_used(abi::kSectionCaches, info.id + 1U);
   if (kind == abi::CacheKind::kObject)
@@ -230,6 +234,7 @@ void watch_install(Hooks& hooks) {
   watch_install_caches(hooks);
   watch_install_events(hooks);
   watch_install_requests(hooks);
+  watch_install_groups(hooks);
   hooks.map_counters = map_counters;
   hooks.slot_opened = slot_opened;
   hooks.slot_closed = slot_closed;
@@ -262,8 +267,8 @@ Remaining remaining_in(unsigned id) {
     return {};
   const CounterPair total = g_threads.total(id);
   const uint64_t live = total.allocs - total.frees;
-  return {live, id == Config::kLargeId ? stat_get(g_caches.stats(id).live_bytes)
-                                       : live * g_caches.plain(id)->object_size()};
+  return {live, g_caches.has_slabs(id) ? live * g_caches.plain(id)->object_size()
+                                       : stat_get(g_caches.stats(id).live_bytes)};
 }
 
 Remaining watch_remaining() {

@@ -15,6 +15,7 @@
 #include "diag/module_table.h"
 #include "diag/object_table.h"
 #include "diag/peak_recorder.h"
+#include "diag/remaining_report.h"
 #include "diag/scope_file.h"
 #include "diag/stack_depot.h"
 #include "preload/options.h"
@@ -53,6 +54,10 @@ void watch_event(abi::EventKind kind, unsigned cache, uint64_t value = 0, uint64
 void watch_peak(uint32_t now_ms);
 void watch_last_peak();
 void watch_forget_peak();
+// The part of it for groups (watch_groups.cc).
+void watch_install_groups(Hooks& hooks);
+// Tells, where SLABSCOPE_REPORT says, what keeps a cache or a group from being destroyed.
+void watch_report_remaining(const diag::RemainingIn& remaining);
 // What is left in the caches now: objects and bytes, also written to the header.
 struct Remaining {
   uint64_t objects;

@@ -63,21 +63,27 @@ void destroy_refused(const RefusedDestroy& refused) {
   if (g_watch.file.ensure(&record, sizeof(record)))
     __atomic_store_n(&record.flags, record.flags | abi::kDestroyRefused, __ATOMIC_RELAXED);
   watch_event(abi::EventKind::kDestroyRefused, refused.id, refused.objects);
+  watch_report_remaining({.what = diag::RemainingIn::What::kCache,
+                          .first_cache = refused.id,
+                          .caches = 1,
+                          .name = refused.name,
+                          .bytes = refused.object_size,
+                          .objects = refused.objects,
+                          .threads = 0});
+}
+
+}  // namespace
+
+void watch_report_remaining(const diag::RemainingIn& remaining) {
   int fd = -1;
   if (__builtin_strcmp(g_options.report, "off") != 0) {
     const bool automatic = __builtin_strcmp(g_options.report, "auto") == 0;
     fd = diag::open_report(automatic ? "stderr" : g_options.report);
   }
   // Also without a place to write to: the objects are marked.
-  diag::report_remaining(fd, g_watch.file, g_watch.depot, g_watch.objects,
-                         {.cache = refused.id,
-                          .name = refused.name,
-                          .object_size = refused.object_size,
-                          .objects = refused.objects});
+  diag::report_remaining(fd, g_watch.file, g_watch.depot, g_watch.objects, remaining);
   diag::close_report(fd);
 }
-
-}  // namespace
 
 void watch_install_caches(Hooks& hooks) {
   hooks.cache_changed = cache_changed;

@@ -7,6 +7,7 @@
 #include "slab/cache/cache_guard.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
+#include "slab/cache/group.h"
 #include "slab/cache/large.h"
 #include "slab/cache/object_cache.h"
 #include "slab/cache/record_table.h"
@@ -23,6 +24,11 @@ void* no_memory(size_t size) {
   return nullptr;
 }
 
+// What the shim allocates for itself is in no group, nor is what a capture allocates.
+bool in_group(ThreadCache& cache) {
+  return SC_UNLIKELY(cache.groups().base != 0) && !cache.busy() && !ThreadRegistry::own_mode();
+}
+
 void* allocate_small(unsigned id, size_t size) {
   // By the class, which knows of an alignment, not by the size.
   if (SC_UNLIKELY(ThreadRegistry::own_mode()) &&
@@ -30,8 +36,21 @@ void* allocate_small(unsigned id, size_t size) {
     id = Config::kOwnId;
   }
   CacheGuard cache;
-  void* object = cache ? cache->allocate_slow(id, size) : nullptr;
+  void* object = nullptr;
+  if (SC_LIKELY(cache) && in_group(*cache.get())) {
+    object = group_allocate(*cache.get(), id, size);
+  } else if (cache) {
+    object = cache->allocate_slow(id, size);
+  }
   return SC_LIKELY(object != nullptr) ? object : no_memory(size);
+}
+
+// A block of the thread's group, or of malloc's own.
+LargeBlock take_large(ThreadCache& cache, size_t size, size_t alignment, unsigned* owner) {
+  if (in_group(cache))
+    return group_allocate_large(cache, size, alignment, owner);
+  *owner = Config::kLargeId;
+  return large_allocate(size, alignment);
 }
 
 void* allocate_large(size_t size, size_t alignment, Fill fill) {
@@ -45,19 +64,17 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
   uint32_t stack = 0;
   const bool tracked = cache->sample_large(size);
   const uint32_t interval = cache->sample_interval();
-  if (tracked) {
-    cache->set_busy(true);
-    stack = g_hooks.capture();
-    cache->set_busy(false);
-  }
-  const LargeBlock block = large_allocate(size, alignment);
+  if (tracked)
+    stack = cache->capture();
+  unsigned owner = 0;
+  const LargeBlock block = take_large(*cache.get(), size, alignment, &owner);
   if (block.address == nullptr)
     return no_memory(size);
   if (tracked) {
     large_set_record(block.address,
-                     g_hooks.track(block.address, size, size, Config::kLargeId, stack, interval));
+                     g_hooks.track(block.address, size, size, owner, stack, interval));
   }
-  cache->count_large_alloc(size);
+  cache->count_large_alloc(owner, size);
   if (fill == Fill::kZero && !block.zeroed)
     __builtin_memset(block.address, 0, size);
   return block.address;
@@ -120,7 +137,7 @@ void* allocate_slow(size_t size) {
   if (SC_LIKELY(size <= Config::kSmallMax)) {
     const unsigned id = SizeClass::id_of(size);
     // Sizes above 1 KiB come here first; their lists are as fast once the class is known.
-    void* object = pop_fast(bin_at(t_bins, id * sizeof(Bin)));
+    void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
     return SC_LIKELY(object != nullptr) ? object : allocate_small(id, size);
   }
   return allocate_large(size, Config::kGranule, Fill::kAsIs);
@@ -143,7 +160,7 @@ void* allocate_aligned(size_t alignment, size_t size) {
     return allocate_large(size > Config::kSmallMax ? size : Config::kSmallMax + 1, alignment,
                           Fill::kAsIs);
   }
-  void* object = pop_fast(bin_at(t_bins, id * sizeof(Bin)));
+  void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
   return object != nullptr ? object : allocate_small(id, size);
 }
 
@@ -157,8 +174,10 @@ void deallocate_slow(void* block) {
       free_unknown(block);
       return;
     }
-    if (SC_UNLIKELY(cache->id() >= Config::kFirstObjectId)) {
-      object_cache(cache->id())->free_in_slab(cache, slab, block);
+    ObjectCache* programs =
+        cache->id() < Config::kFirstObjectId ? nullptr : object_cache(cache->id());
+    if (SC_UNLIKELY(programs != nullptr)) {
+      programs->free_in_slab(cache, slab, block);
       return;
     }
     if (cache->tracked()) {
@@ -166,8 +185,11 @@ void deallocate_slow(void* block) {
       return;
     }
     CacheGuard guard;
-    if (guard)
+    if (guard && SC_UNLIKELY(cache->id() >= Config::kFirstObjectId)) {
+      guard->free_in_group(cache, slab, block);
+    } else if (guard) {
       guard->free_slow(cache->id(), block);
+    }
     return;
   }
   const LargeReleased released = large_release(block);
@@ -179,7 +201,7 @@ void deallocate_slow(void* block) {
     g_hooks.untrack(released.record, block);
   CacheGuard guard;
   if (guard)
-    guard->count_large_free();
+    guard->count_large_free(released.owner);
 }
 
 // ---- sizes and reallocation -----------------------------------------------------------------
@@ -273,8 +295,10 @@ size_t trim() {
 // ---- fork -----------------------------------------------------------------------------------
 
 void heap_lock_for_fork() {
+  g_groups.lock_making_for_fork();
   g_threads.lock_for_fork();
   g_object_caches.lock_for_fork();
+  g_groups.lock_for_fork();
   g_caches.lock_for_fork();
   large_lock_for_fork();
   slab_records_lock_for_fork();
@@ -290,8 +314,10 @@ void heap_unlock_after_fork() {
   slab_records_unlock_after_fork();
   large_unlock_after_fork();
   g_caches.unlock_after_fork();
+  g_groups.unlock_after_fork();
   g_object_caches.unlock_after_fork();
   g_threads.unlock_after_fork();
+  g_groups.unlock_making_after_fork();
 }
 
 void heap_reset_after_fork() {
@@ -303,6 +329,7 @@ void heap_reset_after_fork() {
   g_caches.reset_after_fork();
   g_threads.reset_after_fork();
   g_object_caches.reset_after_fork();
+  g_groups.reset_after_fork();
 }
 
 }  // namespace slabscope

@@ -40,7 +40,7 @@ SC_NOINLINE void deallocate_slow(void* block);
 
 SC_INLINE void* allocate(size_t size) {
   if (SC_LIKELY(size <= Config::kFineMax)) {
-    void* object = pop_fast(bin_at(t_bins, SizeClass::fine_offset(size)));
+    void* object = pop_fast(bin_at(t_malloc_bins, SizeClass::fine_offset(size)));
     if (SC_LIKELY(object != nullptr))
       return object;
   }

@@ -11,7 +11,7 @@ void for_each_cache(void (*visit)(const CacheView& cache, void* context), void* 
   for (unsigned id = Config::kFirstMallocId; id < g_caches.limit(); ++id) {
     if (!g_caches.ready(id))
       continue;
-    const bool large = id == Config::kLargeId;
+    const bool large = !g_caches.has_slabs(id);
     const CounterPair total = g_threads.total(id);
     const CacheStats& stats = g_caches.stats(id);
     CacheView view{};

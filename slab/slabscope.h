@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * slabscope.h: object caches for programs that run with libslabscope.so.
+ * slabscope.h: object caches and groups for programs that run with libslabscope.so.
  *
  *   slab_cache_create ─► alloc ─► free ─► … ─► slab_cache_destroy         0, or -EBUSY and a report
  *                                          └─► slab_cache_destroy_detach  0, or 1: a zombie that
@@ -149,6 +149,54 @@ void slab_cache_put(struct slab_cache* cache);
  * is not understood, -ENOSYS not to be had inside the process. */
 int slab_cache_show(struct slab_cache* cache, const char* attribute, char* buffer, size_t size);
 int slab_cache_store(struct slab_cache* cache, const char* attribute, const char* text);
+
+/* ---- groups: whose memory is it? -----------------------------------------------------------
+ *
+ *   slab_group_enter(group) ─► malloc, new, … of this thread ─► the group's own part of each cache
+ *   slab_group_leave()                                          counts apart, ends apart
+ *
+ * What a thread allocates with malloc and the like while it is in a group belongs to the group
+ * until it is freed, by whatever thread. Costs nothing in malloc and free. docs/groups.md. */
+
+struct slab_group;
+
+/* A group. Null with errno EINVAL, ENAMETOOLONG, EEXIST (as slab_cache_create), ENOSPC (too many:
+ * some 36, fewer with many caches) or ENOMEM. */
+struct slab_group* slab_group_create(const char* name);
+
+/* Ends the group if nothing of it is in use and no thread is in it: 0. Otherwise -EBUSY: the group
+ * is as before, and all that remains is reported with its stacks. -EALREADY: another thread is at
+ * it. -EINVAL: there is no such group any more. A null group is none: 0. */
+int slab_group_destroy(struct slab_group* group);
+/* Removes the group's name in any case: 0 if nothing was left, 1 if something was; the group then
+ * stays visible, offline, until the last object is freed and the last thread has left. */
+int slab_group_destroy_detach(struct slab_group* group);
+
+/* The calling thread allocates from the group until it leaves. Nests: leaving goes back to the
+ * group before. A null group, or one that is being destroyed: to none. */
+void slab_group_enter(struct slab_group* group);
+void slab_group_leave(void);
+
+/* What the group may hold in slabs and large blocks, in bytes; 0: any amount. An allocation that
+ * needs more than is left fails with ENOMEM. If `on_limit` is not null it is asked first, in the
+ * allocating thread and without a lock of slabscope: it may free memory, and returns non-zero for
+ * another try. What it allocates from the group itself fails at the limit without asking again.
+ * Slabs have 16 KiB or more: a limit is as exact as that. 0, or -EINVAL. */
+int slab_group_set_limit(struct slab_group* group, size_t bytes,
+                         int (*on_limit)(struct slab_group* group, size_t wanted));
+
+const char* slab_group_name(const struct slab_group* group);
+
+struct slab_group_stats {
+  uint64_t active_objects; /* in use now, large blocks included */
+  uint64_t active_bytes;
+  uint64_t held_bytes;  /* in its slabs and large blocks */
+  uint64_t limit_bytes; /* 0: none */
+  uint64_t threads;     /* that are in it now; one that entered twice counts twice */
+  uint64_t allocations_refused;
+};
+/* 0, or -EINVAL if there is no such group any more. Exact when nobody else is at work in it. */
+int slab_group_get_stats(const struct slab_group* group, struct slab_group_stats* stats);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 //
 //   slab_cache<T> cache("connections");          a cache of T; the name is seen in every view
 //   T* t = cache.make(args…); cache.dispose(t);  constructed and destroyed one by one
+//   group_scope scope(group);                    malloc and new of this thread count in the group
 //   auto owned = cache.make_unique(args…);       gives itself back
 //   std::map<K, V, std::less<K>, slab_allocator<std::pair<const K, V>>> m(slab_allocator<…>("m"));
 //
@@ -63,6 +64,51 @@ class raw_slab_cache {
 
  private:
   ::slab_cache* cache_ = nullptr;
+};
+
+// A group that throws if it cannot be made, and detaches at its end.
+class slab_group {
+ public:
+  explicit slab_group(const char* name) : group_(slab_group_create(name)) {
+    if (group_ == nullptr) {
+      throw std::system_error(errno, std::generic_category(),
+                              std::string("slab_group_create ") + name);
+    }
+  }
+  ~slab_group() { slab_group_destroy_detach(group_); }
+  slab_group(slab_group&& other) noexcept : group_(std::exchange(other.group_, nullptr)) {}
+  slab_group& operator=(slab_group&& other) noexcept {
+    std::swap(group_, other.group_);
+    return *this;
+  }
+
+  // True if nothing was in use and the group is gone; false: it is as before, and a report says why.
+  bool destroy() noexcept {
+    if (slab_group_destroy(group_) != 0)
+      return false;
+    group_ = nullptr;
+    return true;
+  }
+  slab_group_stats stats() const {
+    slab_group_stats result{};
+    slab_group_get_stats(group_, &result);
+    return result;
+  }
+  ::slab_group* get() const noexcept { return group_; }
+
+ private:
+  ::slab_group* group_ = nullptr;
+};
+
+// While one lives, its thread allocates from the group. They nest, and end in the thread and in the
+// order in which they were made.
+class group_scope {
+ public:
+  explicit group_scope(const slab_group& group) : group_scope(group.get()) {}
+  explicit group_scope(::slab_group* group) { slab_group_enter(group); }
+  ~group_scope() { slab_group_leave(); }
+  group_scope(const group_scope&) = delete;
+  group_scope& operator=(const group_scope&) = delete;
 };
 
 template <typename T>

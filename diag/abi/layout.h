@@ -11,6 +11,8 @@
 //            ├───────────────────────────────┤
 //            │ strings                       │  NUL-terminated, named by offset; offset 0 is ""
 //            ├───────────────────────────────┤
+//            │ GroupRecord[kMaxGroups]       │  by number; record 0 is never used
+//            ├───────────────────────────────┤
 //            │ EventRecord[kMaxEvents]       │  a ring of what happened to caches
 //            ├───────────────────────────────┤
 //            │ PeakRecord[2]                 │  the caches at the high-water mark, by turns
@@ -54,6 +56,7 @@ inline constexpr uint32_t kMaxFrames = 64;      // frames kept of one stack, inn
 inline constexpr uint32_t kMaxThreads = 16384;  // slots; slot 0 belongs to the process
 inline constexpr uint32_t kMaxObjects = 16u << 20;
 inline constexpr uint32_t kDepotBuckets = 1u << 16;
+inline constexpr uint32_t kMaxGroups = 64;        // numbers below; 0: no group
 inline constexpr uint32_t kMaxEvents = 1024;      // kept; older ones are overwritten
 inline constexpr uint32_t kMailboxOffset = 3584;  // in the header's OS page
 
@@ -135,7 +138,8 @@ struct Header {
   Section events;       // used: the number of the newest, which lies at (used - 1) % limit
   Section peaks;        // used: 0; see PeakRecord
   uint64_t peak_epoch;  // of the newest peak that is whole; it lies at peak_epoch % 2; 0: none
-  uint64_t reserved[5];
+  Section groups;
+  uint64_t reserved[1];
   ProcessCounters counters;
 };
 static_assert(sizeof(Header) <= kMailboxOffset, "the header and the mailbox are one OS page");
@@ -217,8 +221,8 @@ enum class CacheKind : uint32_t {
   kNone = 0,
   kMalloc = 1,  // one of malloc's size classes
   kLarge = 2,   // allocations above the largest class; object_size and slab geometry are 0
-  kObject = 3,  // a program's own cache
-  kGroupChild = 4,
+  kObject = 3,  // a program's own cache; a group's child is of its root's kind
+  kUnused4 = 4,
   kOwn = 5,    // what the shim's own start allocated; no part of what a program leaves behind
   kAlias = 6,  // another name of the cache `parent`; has no counts of its own
 };
@@ -249,14 +253,43 @@ struct CacheRecord {
   uint32_t align;
   uint32_t slab_size;  // bytes
   uint32_t objects_per_slab;
-  uint32_t parent;      // root cache's id for kGroupChild, else 0
-  uint32_t group;       // 0: none
+  uint32_t parent;      // of a group's child: its root cache's id; else 0
+  uint32_t group;       // number of the group that it is a child in; 0: none
   uint32_t generation;  // how often this id was reused
   uint64_t created_monotonic_ns;
   char name[64];  // NUL-terminated, no spaces
   CacheStats stats;
 };
 static_assert(sizeof(CacheRecord) == 192);
+
+// ---- groups ---------------------------------------------------------------------------------
+
+enum class GroupState : uint32_t {
+  kUnused = 0,
+  kLive = 1,
+  kDying = 2,    // being destroyed, or destroyed and waiting for threads to let go of free memory
+  kOffline = 3,  // destroyed by name, with objects in use
+};
+enum class GroupMade : uint32_t { kByProgram = 0, kByThreadName = 1 };
+
+struct GroupStats {
+  uint64_t threads;      // gauge: that are in it now
+  uint64_t held_bytes;   // gauge: in its slabs and large blocks
+  uint64_t limit_bytes;  // gauge: how many these may be; 0: no limit
+  uint64_t refused;      // counter: allocations for which the limit left no room
+  uint64_t overflowed;   // counter: threads that share it for want of room for a group of theirs
+};
+
+struct GroupRecord {
+  uint32_t state;       // GroupState; stored last
+  uint32_t made;        // GroupMade
+  uint32_t first_id;    // of its caches: the child of malloc's cache i has the id first_id + i
+  uint32_t generation;  // how often this number was reused
+  uint64_t created_monotonic_ns;
+  char name[64];  // NUL-terminated, no spaces
+  GroupStats stats;
+};
+static_assert(sizeof(GroupRecord) == 128);
 
 // ---- modules --------------------------------------------------------------------------------
 
@@ -381,7 +414,9 @@ inline constexpr uint64_t kModulesOffset = kCachesOffset + kCachesBytes;
 inline constexpr uint64_t kModulesBytes = kMaxModules * sizeof(ModuleRecord);
 inline constexpr uint64_t kStringsOffset = kModulesOffset + kModulesBytes;
 inline constexpr uint64_t kStringsBytes = 512 << 10;
-inline constexpr uint64_t kEventsOffset = kStringsOffset + kStringsBytes;
+inline constexpr uint64_t kGroupsOffset = kStringsOffset + kStringsBytes;
+inline constexpr uint64_t kGroupsBytes = uint64_t{kMaxGroups} * sizeof(GroupRecord);
+inline constexpr uint64_t kEventsOffset = kGroupsOffset + kGroupsBytes;
 inline constexpr uint64_t kEventsBytes = uint64_t{kMaxEvents} * sizeof(EventRecord);
 inline constexpr uint64_t kPeaksOffset = kEventsOffset + kEventsBytes;
 inline constexpr uint64_t kPeaksBytes = uint64_t{kMaxPeaks} * kPeakRecordBytes;
@@ -412,7 +447,7 @@ constexpr uint64_t layout_hash(const char* const (&counters)[kCount]) {
   constexpr uint64_t kWords[] = {
       sizeof(Header),      sizeof(ProcessCounters), sizeof(CacheRecord), sizeof(ModuleRecord),
       sizeof(StackRecord), sizeof(ObjectRecord),    sizeof(ThreadSlot),  sizeof(EventRecord),
-      sizeof(PeakRecord),  sizeof(Mailbox),         kFileBytes};
+      sizeof(PeakRecord),  sizeof(Mailbox),         sizeof(GroupRecord), kFileBytes};
   for (uint64_t word : kWords) {
     hash = (hash ^ word) * kPrime;
   }

@@ -36,7 +36,7 @@ void HeapGroup::add(const HeapGroup& other) {
 CacheNames cache_names_of(const Snapshot& snapshot) {
   CacheNames names;
   for (const Cache& cache : snapshot.caches) {
-    names.emplace(cache.id, printable_utf8(cache.name));
+    names.emplace(cache.id, printable_utf8(cache.label()));
   }
   return names;
 }

@@ -14,6 +14,7 @@
 #include "exporter/output/prometheus.h"
 #include "exporter/output/table.h"
 #include "exporter/source/attach.h"
+#include "exporter/source/group_totals.h"
 #include "exporter/source/targets.h"
 
 namespace slabscope {
@@ -27,8 +28,14 @@ Without TARGET: every running process, one section each.
   BYTES    bytes in use          SIZE     of one object         SLABS  slabs owned
   ALLOCS   ever allocated        FREES    ever freed            SLOW   past the thread's list
 
+  GROUP    of which this is a child, if the process has groups (docs/groups.md)
+
+With --by group one row a group: THREADS in it now, HELD in its slabs and large blocks, of LIMIT,
+and REFUSED allocations. The rows add up to the totals of the process.
+
 Examples:
   slabscope caches                     all running processes
+  slabscope caches redis --by group
   slabscope caches nginx --sort allocs
   slabscope caches 4711 --json | jq '.caches[] | {name, active_objects}'
 )";
@@ -40,6 +47,7 @@ struct CachesOptions {
   bool bytes = false;
   bool all = false;
   bool once = false;
+  std::string by = "cache";
 };
 
 using SortKey = uint64_t (*)(const Cache&);
@@ -104,16 +112,57 @@ std::string name_with_aliases(const Cache& cache) {
   return cache.aliases.empty() ? name : name + ")";
 }
 
+std::string size_text(uint64_t bytes, const CachesOptions& options) {
+  return options.bytes ? std::to_string(bytes) : human_bytes(bytes);
+}
+
+Color color() {
+  return isatty(STDOUT_FILENO) != 0 ? Color::kTerminal : Color::kNever;
+}
+
+void print_groups(const Snapshot& snapshot, const CachesOptions& options, std::ostream& out) {
+  Table table({{"GROUP", Align::kLeft},
+               {"THREADS"},
+               {"ACTIVE"},
+               {"BYTES"},
+               {"HELD"},
+               {"LIMIT"},
+               {"REFUSED"},
+               {"SLABS"},
+               {"ALLOCS"},
+               {"FREES"}});
+  std::vector<GroupTotals> rows = group_totals(snapshot);
+  std::stable_sort(rows.begin(), rows.end(), [](const GroupTotals& a, const GroupTotals& b) {
+    return a.active_bytes > b.active_bytes;
+  });
+  for (const GroupTotals& row : rows) {
+    const abi::GroupStats* stats = row.group == nullptr ? nullptr : &row.group->stats;
+    table.add_row(
+        {stats == nullptr       ? "-"
+         : row.group->offline() ? row.name + " (offline)"
+                                : row.name,
+         stats == nullptr ? "-" : std::to_string(stats->threads),
+         std::to_string(row.active_objects), size_text(row.active_bytes, options),
+         stats == nullptr ? "-" : size_text(stats->held_bytes, options),
+         stats == nullptr || stats->limit_bytes == 0 ? "-" : size_text(stats->limit_bytes, options),
+         stats == nullptr ? "-" : std::to_string(stats->refused), std::to_string(row.slabs),
+         std::to_string(row.allocations), std::to_string(row.frees)});
+  }
+  table.print(out, color());
+}
+
 void print_snapshot(Snapshot snapshot, const CachesOptions& options, CommandContext& context) {
-  const auto size = [&](uint64_t bytes) {
-    return options.bytes ? std::to_string(bytes) : human_bytes(bytes);
-  };
+  const auto size = [&](uint64_t bytes) { return size_text(bytes, options); };
   const TargetInfo& target = snapshot.target;
   const FreeBytes free = free_bytes(snapshot);
   context.out << target.comm << " (" << target.pid << ", " << to_string(target.state)
               << "): " << size(active_bytes(snapshot)) << " in use; free: " << size(free.thread)
               << " with threads, " << size(free.partial) << " in slabs, " << size(free.runs)
               << " in pages; " << live_threads(snapshot) << " threads\n";
+  if (options.by == "group") {
+    print_groups(snapshot, options, context.out);
+    return;
+  }
   sort_caches(snapshot.caches, options.sort);
   std::vector<Column> columns = {{"CACHE", Align::kLeft},
                                  {"ACTIVE"},
@@ -125,13 +174,17 @@ void print_snapshot(Snapshot snapshot, const CachesOptions& options, CommandCont
                                  {"ALLOCS"},
                                  {"FREES"},
                                  {"SLOW"}};
+  const bool grouped = !snapshot.groups.empty();
+  if (grouped) {
+    columns.insert(columns.begin() + 1, {"GROUP", Align::kLeft});
+  }
   const bool with_state =
       std::any_of(snapshot.caches.begin(), snapshot.caches.end(),
                   [&](const Cache& cache) { return is_shown(cache, options) && !is_live(cache); });
   if (with_state) {
     columns.push_back({"STATE", Align::kLeft});
   }
-  Table table(columns);
+  Table table(std::move(columns));
   for (const Cache& cache : snapshot.caches) {
     if (!is_shown(cache, options)) {
       continue;
@@ -147,12 +200,15 @@ void print_snapshot(Snapshot snapshot, const CachesOptions& options, CommandCont
                                     std::to_string(cache.allocations),
                                     std::to_string(cache.frees),
                                     std::to_string(cache.stats.slow_allocations)};
+    if (grouped) {
+      row.insert(row.begin() + 1, cache.group == 0 ? "-" : cache.group_name);
+    }
     if (with_state) {
       row.emplace_back(state_name(cache.state));
     }
     table.add_row(std::move(row));
   }
-  table.print(context.out, isatty(STDOUT_FILENO) != 0 ? Color::kTerminal : Color::kNever);
+  table.print(context.out, color());
 }
 
 void show_one(const CachesOptions& options, CommandContext& context) {
@@ -211,6 +267,9 @@ void add_caches(CLI::App& app, CommandContext& context) {
   command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name");
   command->add_option("-s,--sort", options->sort, "Largest first by this; `name`: alphabetically")
       ->check(CLI::IsMember(sort_names()))
+      ->capture_default_str();
+  command->add_option("--by", options->by, "One row a cache, or a group")
+      ->check(CLI::IsMember({"cache", "group"}))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object instead of a table");
   command->add_flag("-b,--bytes", options->bytes, "Exact sizes in bytes");

@@ -6,6 +6,7 @@
 
 #include "exporter/base/text.h"
 #include "exporter/output/prometheus.h"
+#include "exporter/source/group_totals.h"
 
 namespace slabscope {
 namespace {
@@ -20,12 +21,11 @@ const char* kind_name(abi::CacheKind kind) {
       return "large";
     case abi::CacheKind::kObject:
       return "object";
-    case abi::CacheKind::kGroupChild:
-      return "group";
     case abi::CacheKind::kOwn:
       return "own";
     case abi::CacheKind::kAlias:  // listed with what it names
     case abi::CacheKind::kNone:
+    case abi::CacheKind::kUnused4:
       break;
   }
   return "unknown";
@@ -89,7 +89,7 @@ Json frame_json(const SymbolFrame& frame) {
 Json cache_json(const Cache& cache) {
   Json json;
   json["name"] = cache.name;
-  json["group"] = cache.group;
+  json["group"] = cache.group_name;
   if (!cache.aliases.empty()) {
     json["aliases"] = cache.aliases;
   }
@@ -117,6 +117,42 @@ Json cache_json(const Cache& cache) {
   return json;
 }
 
+const char* state_name(const Group& group) {
+  switch (group.state) {
+    case abi::GroupState::kLive:
+      return group.offline() ? "offline" : "live";
+    case abi::GroupState::kDying:
+      return "dying";
+    case abi::GroupState::kOffline:
+      return "offline";
+    case abi::GroupState::kUnused:
+      break;
+  }
+  return "unknown";
+}
+
+Json group_json(const GroupTotals& totals) {
+  Json json;
+  json["name"] = totals.name;
+  json["active_objects"] = totals.active_objects;
+  json["active_bytes"] = totals.active_bytes;
+  json["slabs"] = totals.slabs;
+  json["allocations_total"] = totals.allocations;
+  json["frees_total"] = totals.frees;
+  if (totals.group == nullptr) {
+    return json;
+  }
+  const Group& group = *totals.group;
+  json["state"] = state_name(group);
+  json["made"] = group.made == abi::GroupMade::kByThreadName ? "thread" : "program";
+  json["threads"] = group.stats.threads;
+  json["held_bytes"] = group.stats.held_bytes;
+  json["limit_bytes"] = group.stats.limit_bytes;
+  json["allocations_refused_total"] = group.stats.refused;
+  json["threads_overflowed_total"] = group.stats.overflowed;
+  return json;
+}
+
 Json process_json(const Snapshot& snapshot) {
   Json json;
   const FreeBytes free = free_bytes(snapshot);
@@ -139,6 +175,12 @@ Json snapshot_json(const Snapshot& snapshot) {
   for (const Cache& cache : snapshot.caches) {
     if (cache.ever_used()) {
       json["caches"].push_back(cache_json(cache));
+    }
+  }
+  if (!snapshot.groups.empty()) {
+    json["groups"] = Json::array();
+    for (const GroupTotals& totals : group_totals(snapshot)) {
+      json["groups"].push_back(group_json(totals));
     }
   }
   return json;

@@ -82,7 +82,7 @@ std::string cache_table(const Snapshot& snapshot) {
       "<th>slabs</th><th>allocated</th><th>freed</th></tr>\n";
   for (size_t i = 0; i < std::min(kCachesShown, caches.size()); ++i) {
     const Cache& cache = *caches[i];
-    html += "<tr>" + cell(html_escape(cache.name)) + usage_cell(cache) +
+    html += "<tr>" + cell(html_escape(cache.label())) + usage_cell(cache) +
             cell(human_bytes(cache.active_bytes())) +
             cell(cache.object_size == 0 ? "" : human_bytes(cache.object_size)) +
             cell(std::to_string(cache.stats.slabs)) + cell(std::to_string(cache.allocations)) +

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 #include <string_view>
+
+#include "exporter/source/group_totals.h"
 
 namespace slabscope {
 namespace {
@@ -35,6 +38,13 @@ constexpr FamilyInfo kLargeAllocations{"slabscope_large_allocations_total", Metr
                                        "Allocations that exceed the largest size class."};
 constexpr FamilyInfo kLargeFrees{"slabscope_large_frees_total", MetricKind::kCounter,
                                  "Frees of such allocations."};
+constexpr FamilyInfo kGroupObjects{
+    "slabscope_group_active_objects", MetricKind::kGauge,
+    "Objects in use by group of caches; the empty name: of no group. Of processes with groups."};
+constexpr FamilyInfo kGroupBytes{
+    "slabscope_group_active_bytes", MetricKind::kGauge,
+    "Bytes in objects in use by group of caches; the empty name: of no group. Of processes with "
+    "groups."};
 constexpr FamilyInfo kThreads{"slabscope_threads", MetricKind::kGauge,
                               "Threads that own a local cache."};
 constexpr FamilyInfo kSampleInterval{
@@ -181,6 +191,26 @@ void add_measured(FamilySet& families, const Subject& subject) {
   }
 }
 
+// Of the processes that have groups; of equal names the sum.
+void add_groups(FamilySet& families, const Subject& subject) {
+  std::map<std::string, GroupTotals> groups;
+  for (const ProcessView* view : subject.live) {
+    if (view->snapshot->groups.empty()) {
+      continue;
+    }
+    for (const GroupTotals& totals : group_totals(*view->snapshot)) {
+      GroupTotals& sum = groups[totals.name];
+      sum.active_objects += totals.active_objects;
+      sum.active_bytes += totals.active_bytes;
+    }
+  }
+  for (const auto& [name, sum] : groups) {
+    const Labels labels = with(subject.labels, "group", name);
+    families.add(kGroupObjects, labels, sum.active_objects);
+    families.add(kGroupBytes, labels, sum.active_bytes);
+  }
+}
+
 void add_identity(FamilySet& families, const Subject& subject, Grouping grouping) {
   families.add(kProcesses, subject.labels, uint64_t{subject.live.size()});
   if (subject.live.empty()) {
@@ -271,6 +301,7 @@ void add_process_metrics(FamilySet& families, const std::vector<Subject>& subjec
   for (const Subject& subject : subjects) {
     add_identity(families, subject, grouping);
     add_sizes(families, subject);
+    add_groups(families, subject);
     add_measured(families, subject);
     for (const CounterRow& row : kCounterRows) {
       if (!is_end_state(row)) {

@@ -331,7 +331,7 @@ void TextReport::write_caches() {
   for (const CacheRemainder& row : report_.caches) {
     if (options_.all_caches || row.remaining().objects != 0) {
       rows.push_back(&row);
-      column = std::max(column, display_width(row.cache.name));
+      column = std::max(column, display_width(row.cache.label()));
     }
   }
   if (rows.empty()) {
@@ -347,7 +347,7 @@ void TextReport::write_caches() {
   for (size_t i = 0; i < shown; ++i) {
     const CacheRemainder* row = rows[i];
     const Cache& cache = row->cache;
-    std::string name = cache.name;
+    std::string name = cache.label();
     name.append(column - display_width(name), ' ');
     const std::string size = cache.object_size == 0 ? "-" : std::to_string(cache.object_size);
     line("{} {:>8} {:>12} {:>14} {:>14} {:>14}{}", name, size, row->remaining().objects,

@@ -97,6 +97,9 @@ std::optional<Failure> check_sections(const ScopeReader& reader, const abi::Head
       bad = kSectionNames[i];
     }
   }
+  if (bad == nullptr && !fits(header.groups, sizeof(abi::GroupRecord))) {
+    bad = "groups";
+  }
   if (bad == nullptr && !fits(header.events, sizeof(abi::EventRecord))) {
     bad = "events";
   }
@@ -182,6 +185,7 @@ Result<Snapshot> attach(const std::string& path, Include include) {
   snapshot.target = std::move(scope->info);
   snapshot.counters = scope->header.counters;
   snapshot.caches = read_caches(reader, sections[abi::kSectionCaches]);
+  snapshot.groups = read_groups(reader, scope->header.groups, snapshot.caches);
   snapshot.threads = read_threads(reader, sections[abi::kSectionThreads], snapshot.caches);
   if (includes(include, Include::kModules)) {
     snapshot.modules =

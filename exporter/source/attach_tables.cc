@@ -136,6 +136,38 @@ std::vector<Cache> read_caches(const ScopeReader& reader, const abi::Section& se
   return caches;
 }
 
+std::vector<Group> read_groups(const ScopeReader& reader, const abi::Section& section,
+                               std::vector<Cache>& caches) {
+  std::vector<Group> groups;
+  const auto records = read_records<abi::GroupRecord>(reader, section, abi::kMaxGroups);
+  std::vector<std::string> names(abi::kMaxGroups);
+  for (size_t number = 1; number < records.size(); ++number) {
+    const abi::GroupRecord& record = records[number];
+    if (record.state == 0 || record.state > static_cast<uint32_t>(abi::GroupState::kOffline)) {
+      continue;
+    }
+    Group group;
+    group.number = static_cast<uint32_t>(number);
+    group.state = static_cast<abi::GroupState>(record.state);
+    group.made = record.made == static_cast<uint32_t>(abi::GroupMade::kByThreadName)
+                     ? abi::GroupMade::kByThreadName
+                     : abi::GroupMade::kByProgram;
+    group.generation = record.generation;
+    group.created_monotonic_ns = record.created_monotonic_ns;
+    group.name = bounded_name(record.name);
+    group.stats = record.stats;
+    names[number] = group.name;
+    groups.push_back(std::move(group));
+  }
+  for (Cache& cache : caches) {
+    if (cache.group != 0) {
+      const bool known = cache.group < names.size() && !names[cache.group].empty();
+      cache.group_name = known ? names[cache.group] : "group-" + std::to_string(cache.group);
+    }
+  }
+  return groups;
+}
+
 std::vector<Thread> read_threads(const ScopeReader& reader, const abi::Section& section,
                                  std::vector<Cache>& caches) {
   const std::vector<IdRange> ranges = id_ranges(caches);

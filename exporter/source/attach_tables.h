@@ -19,6 +19,10 @@ namespace slabscope {
 
 std::vector<Cache> read_caches(const ScopeReader& reader, const abi::Section& section);
 
+// Fills in the group names of `caches`, too.
+std::vector<Group> read_groups(const ScopeReader& reader, const abi::Section& section,
+                               std::vector<Cache>& caches);
+
 // Adds every slot's counts to `caches`, and tells who the threads are.
 std::vector<Thread> read_threads(const ScopeReader& reader, const abi::Section& section,
                                  std::vector<Cache>& caches);

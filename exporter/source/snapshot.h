@@ -118,6 +118,7 @@ struct Cache {
   uint64_t created_monotonic_ns = 0;
   std::string name;
   std::vector<std::string> aliases;  // the names that a merged cache was created under
+  std::string group_name;            // "": of no group
   abi::CacheStats stats{};
   uint64_t allocations = 0;  // over all threads, ended ones included
   uint64_t frees = 0;
@@ -140,6 +141,8 @@ struct Cache {
   }
   uint64_t slabs_empty() const { return stats.slabs_empty; }
   bool ever_used() const { return allocations != 0 || frees != 0; }
+  // Its name, with its group's: "malloc-64(worker)".
+  std::string label() const { return group == 0 ? name : name + "(" + group_name + ")"; }
 
   // a - b, or 0 where racing reads (or a hostile file) would make it negative.
   static constexpr uint64_t clamped_difference(uint64_t a, uint64_t b) {
@@ -152,6 +155,24 @@ struct Cache {
   static constexpr uint64_t saturating_product(uint64_t a, uint64_t b) {
     uint64_t product = 0;
     return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+  }
+};
+
+// Caches that count apart, each a child of one of malloc's.
+struct Group {
+  uint32_t number = 0;
+  abi::GroupState state = abi::GroupState::kUnused;
+  abi::GroupMade made = abi::GroupMade::kByProgram;
+  uint32_t generation = 0;
+  uint64_t created_monotonic_ns = 0;
+  std::string name;
+  abi::GroupStats stats{};
+
+  // Its threads are gone, or its name is; its objects are not.
+  bool offline() const {
+    return state == abi::GroupState::kOffline ||
+           (state == abi::GroupState::kLive && made == abi::GroupMade::kByThreadName &&
+            stats.threads == 0);
   }
 };
 
@@ -212,6 +233,7 @@ struct Snapshot {
   TargetInfo target;
   abi::ProcessCounters counters{};
   std::vector<Cache> caches;
+  std::vector<Group> groups;  // by number
   std::vector<Thread> threads;
   std::vector<Module> modules;      // with Include::kModules
   std::vector<Stack> stacks;        // with Include::kStacks, sorted by handle

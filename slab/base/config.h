@@ -28,6 +28,11 @@ struct Config {
   static constexpr unsigned kFirstObjectId = 120;   // programs' own caches, from here on
   static constexpr unsigned kMaxCaches = 4032;  // ids below; one thread's bins fit 64 KiB - 1 KiB
 
+  // ---- groups (group.h) ---------------------------------------------------------------------
+  static constexpr unsigned kGroupIds = kLargeId + 1;  // of a run: in the order of malloc's ids
+  static constexpr unsigned kMaxGroups = (kMaxCaches - kFirstObjectId) / kGroupIds;
+  static constexpr unsigned kGroupNesting = 24;  // how many that a thread entered it knows to leave
+
   // ---- pages --------------------------------------------------------------------------------
   static constexpr unsigned kChunkShift = 14;  // the map's grain. 16 KiB: a run wastes at most that
   static constexpr size_t kChunk = size_t{1} << kChunkShift;

@@ -32,6 +32,8 @@ struct CacheInfo {
   uint32_t flags = 0;       // as given to slab_cache_create()
   uint32_t generation = 0;  // how often the id was reused
   uint32_t parent = 0;      // of an alias: the id of the cache whose objects it hands out
+  // Of a group's child: `parent` is its root's id, and this the group's number.
+  uint32_t group = 0;
 };
 
 // Where a program's own cache stands, as seen from outside.
@@ -66,6 +68,34 @@ struct HeapEvent {
   const char* what;  // of a misuse; else nullptr
 };
 
+enum class GroupMade : uint8_t { kByProgram, kByThreadName };
+
+struct GroupInfo {
+  unsigned number;      // from 1
+  const char* name;     // valid during the call
+  unsigned first_id;    // of its run of kGroupIds
+  unsigned generation;  // how often the number was reused
+  GroupMade made;
+};
+
+// Where a group stands, as seen from outside.
+enum class GroupLife : uint8_t {
+  kFree,      // its number is not in use
+  kLive,      // may be entered
+  kDying,     // is being destroyed, which may yet be refused
+  kOffline,   // destroyed by name; objects of it are still in use
+  kRetiring,  // destroyed; waits for threads to let go of free memory on their lists
+};
+
+// A group whose destruction was refused, because objects of it were in use or threads in it.
+struct RefusedGroup {
+  unsigned first_id;
+  const char* name;
+  uint64_t objects;
+  uint64_t bytes;
+  uint64_t threads;
+};
+
 struct Hooks {
   // A cache is about to be used for the first time: where its statistics live from now on, zeroed.
   // For a program's own cache nullptr will do: nobody outside sees them then.
@@ -77,6 +107,15 @@ struct Hooks {
   void (*destroy_refused)(const RefusedDestroy& refused);
   // Under any lock; must not allocate.
   void (*event)(const HeapEvent& event);
+
+  // A group is made: where its numbers live from now on, zeroed; nullptr: nobody outside sees them.
+  // Under the lock of group.h, as the next one; must not allocate.
+  GroupStats* (*group_created)(const GroupInfo& info);
+  void (*group_changed)(unsigned number, GroupLife life);
+  // To be told to the user, with the stacks of all that remains.
+  void (*group_destroy_refused)(const RefusedGroup& refused);
+  // The calling thread's groups go by its name, and it may have a new one. May allocate.
+  void (*thread_renamed)();
 
   // Maps storage that outlives the process over the kBlockBytes at `at` for the counters of thread
   // slots [block * kSlotsPerBlock, ...). False: private memory stays there. Under the thread

@@ -50,6 +50,15 @@ struct CacheStats {
   uint64_t live_bytes;
 };
 
+// Of one group.
+struct GroupStats {
+  uint64_t threads;      // that are in it now
+  uint64_t held_bytes;   // in its slabs and large blocks
+  uint64_t limit_bytes;  // 0: none
+  uint64_t refused;      // allocations for which the limit left no room
+  uint64_t overflowed;   // threads that share it because there was no room for a group of theirs
+};
+
 // Of one thread and cache: what the fast paths count.
 struct CounterPair {
   uint64_t allocs;

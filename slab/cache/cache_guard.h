@@ -29,6 +29,7 @@ class CacheGuard {
   CacheGuard(const CacheGuard&) = delete;
   CacheGuard& operator=(const CacheGuard&) = delete;
   ThreadCache* operator->() const { return cache_; }
+  ThreadCache* get() const { return cache_; }
   explicit operator bool() const { return cache_ != nullptr; }
 
  private:

@@ -59,9 +59,17 @@ void CacheTable::need(unsigned id) {
   __atomic_store_n(&stats_[id], stats, __ATOMIC_RELEASE);
 }
 
+unsigned CacheTable::reserve_ids(unsigned count) {
+  MutexLock lock(mutex_);
+  const unsigned first = object_limit_ == 0 ? unsigned{Config::kFirstObjectId} : object_limit_;
+  if (count > Config::kMaxCaches - first)
+    return 0;
+  __atomic_store_n(&object_limit_, first + count, __ATOMIC_RELEASE);
+  return first;
+}
+
 void CacheTable::add_object_pair(unsigned id, ObjectPair* pair) {
   __atomic_store_n(&objects_[id - kCount], pair, __ATOMIC_RELEASE);
-  __atomic_store_n(&object_limit_, id + 1, __ATOMIC_RELEASE);
 }
 
 unsigned CacheTable::shrink_all() {

@@ -8,8 +8,9 @@
 // Malloc's ids are 1 .. kOwnId - 1 (size_class.h). kOwnId holds what is allocated on behalf of the
 // shim (see OwnScope in slab/heap.h), so that it is not taken for the program's. kLargeId is what
 // large.h counts under, which has statistics but no slabs. From kFirstObjectId on ids belong to
-// caches that a program makes and destroys: their pairs are made by object_cache.h, stay where they
-// are for ever, and are reused. Locks: one for making caches; above every cache's own.
+// caches that a program makes and destroys (object_cache.h) and to groups' children (group.h):
+// their pairs are made there, stay where they are for ever, and are reused. Locks: one for making
+// caches; above every cache's own.
 
 #pragma once
 
@@ -18,6 +19,7 @@
 #include <cstdint>
 
 #include "slab/base/config.h"
+#include "slab/cache/budget.h"
 #include "slab/cache/kmem_cache.h"
 
 namespace slabscope {
@@ -32,12 +34,13 @@ enum class PairKind : uint8_t {
 struct ObjectPair {
   KmemCache plain;
   KmemCache tracked;
-  CacheStats* stats = nullptr;        // nullptr: the id is not in use
-  std::atomic<uint32_t> holders{0};   // threads that have a bin of it
-  std::atomic<bool> draining{false};  // threads are to empty their bins at their next visit
-  bool track_all = false;             // each object gets a stack
-  PairKind kind = PairKind::kObject;  // never changes: nor does an id's use
-  CacheStats unseen{};                // where stats points if nobody outside shows them
+  CacheStats* stats = nullptr;             // nullptr: the id is not in use
+  std::atomic<uint32_t> holders{0};        // threads that have a bin of it
+  std::atomic<bool> draining{false};       // threads are to empty their bins at their next visit
+  bool track_all = false;                  // each object gets a stack
+  PairKind pair_kind = PairKind::kObject;  // never changes: nor does an id's use
+  Budget* budget = nullptr;                // what its slabs or large blocks count against
+  CacheStats unseen{};                     // where stats points if nobody outside shows them
 };
 
 class CacheTable {
@@ -63,11 +66,15 @@ class CacheTable {
     const unsigned objects = __atomic_load_n(&object_limit_, __ATOMIC_ACQUIRE);
     return objects == 0 ? Config::kLargeId + 1 : objects;
   }
-  // Of a program's own id; nullptr if it never was in use.
+  // Whether a ready id has slabs: large blocks have none.
+  bool has_slabs(unsigned id) { return id != kCount && plain(id)->object_size() != 0; }
+  // Of an id from kFirstObjectId on; nullptr if it never was in use.
   ObjectPair* object_pair(unsigned id) const {
     return __atomic_load_n(&objects_[id - kCount], __ATOMIC_ACQUIRE);
   }
-  // A new pair for the id limit(), or the first one. Under the lock of object_cache.h.
+  // `count` ids in a row that nobody had, below limit() from now on. Returns the first; 0: no room.
+  [[nodiscard]] unsigned reserve_ids(unsigned count);
+  // The pair of a reserved id.
   void add_object_pair(unsigned id, ObjectPair* pair);
 
   // Empty slabs of all caches go back to the page heap. Returns how many.

@@ -7,6 +7,7 @@
 #include "slab/base/due.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/group.h"
 #include "slab/cache/large.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/page_heap.h"
@@ -50,6 +51,7 @@ uint32_t decay_tick() {
   // Empty slabs become free runs once a decay time, and these wait for theirs.
   if (__atomic_add_fetch(&g_rounds, 1, __ATOMIC_RELAXED) % kRoundsPerDecay == 0) {
     g_caches.shrink_all();
+    g_groups.release_unused();
   }
   g_threads.flush_ended(now, g_decay_ms);
   large_decay(now, g_decay_ms);
@@ -62,6 +64,7 @@ uint64_t decay_everything() {
   g_page_heap.set_now(now);
   g_threads.flush_ended(now, 0);
   g_caches.shrink_all();
+  g_groups.release_unused();
   return large_decay(now, 0) + g_page_heap.purge(now, 0);
 }
 

@@ -48,14 +48,14 @@ bool HugeTable::grow() {
   return true;
 }
 
-bool HugeTable::insert(void* address, size_t bytes, uint32_t record) {
+bool HugeTable::insert(void* address, size_t bytes, uint32_t record, uint32_t owner) {
   if ((count_ + 1) * 8 > capacity_ * 5 && !grow())
     return false;
   const auto key = reinterpret_cast<uintptr_t>(address);
   size_t slot = slot_of(key);
   while (entries_[slot].address != 0)
     slot = (slot + 1) & (capacity_ - 1);
-  entries_[slot] = {key, bytes, record};
+  entries_[slot] = {key, bytes, record, owner};
   ++count_;
   return true;
 }

@@ -16,6 +16,7 @@ struct HugeEntry {
   uintptr_t address;  // 0: unused
   size_t bytes;
   uint32_t record;
+  uint32_t owner;  // cache id that it counts under
 };
 
 class HugeTable {
@@ -23,7 +24,7 @@ class HugeTable {
   constexpr HugeTable() = default;
   // nullptr if there is none. Valid until the next insert() or erase().
   HugeEntry* find(const void* address);
-  [[nodiscard]] bool insert(void* address, size_t bytes, uint32_t record);
+  [[nodiscard]] bool insert(void* address, size_t bytes, uint32_t record, uint32_t owner = 0);
   void erase(HugeEntry* entry);
 
  private:

@@ -67,6 +67,15 @@ void KmemCache::take_from_list_locked(Slab* slab) {
 }
 
 Slab* KmemCache::grow() {
+  if (budget_ != nullptr && !budget_->take(slab_bytes()))
+    return nullptr;
+  Slab* slab = grow_within_budget();
+  if (slab == nullptr && budget_ != nullptr)
+    budget_->give(slab_bytes());
+  return slab;
+}
+
+Slab* KmemCache::grow_within_budget() {
   Slab* slab = slab_record_new();
   if (slab == nullptr)
     return nullptr;
@@ -117,6 +126,8 @@ void KmemCache::release_slab(Slab* slab) {
   stat_sub(stats_->slabs, 1);
   stat_add(stats_->slabs_released, 1);
   stat_sub(g_heap_stats->mapped_slab_bytes, slab_bytes());
+  if (budget_ != nullptr)
+    budget_->give(slab_bytes());
   slab_count_.fetch_sub(1, std::memory_order_release);  // last: the cache may go away with it
 }
 

@@ -30,6 +30,7 @@
 #include "slab/base/list.h"
 #include "slab/base/mutex.h"
 #include "slab/base/stats.h"
+#include "slab/cache/budget.h"
 #include "slab/cache/slab.h"
 
 namespace slabscope {
@@ -103,6 +104,8 @@ class KmemCache {
 
   // For caches that come and go (object_cache.h).
   void set_keep_empty(KeepEmpty keep);
+  // What slabs count against from now on. Before the first one.
+  void set_budget(Budget* budget) { budget_ = budget; }
   // An empty slab, now the caller's alone, who gives it to release_slab(); nullptr: there is none.
   [[nodiscard]] Slab* take_empty();
   void release_slab(Slab* slab);
@@ -132,6 +135,7 @@ class KmemCache {
   friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
 
   Slab* grow();
+  Slab* grow_within_budget();
   void list_slab(Slab* slab);
   [[noreturn]] SC_COLD void double_free(const Slab* slab, const SlabWord& word,
                                         const Chain& chain) const;
@@ -160,6 +164,7 @@ class KmemCache {
   bool drop_empty_ = false;  // all zero at start: the caches cost no byte of the library's data
   Divider divider_;
   CacheStats* stats_ = nullptr;
+  Budget* budget_ = nullptr;
   List<Slab> partial_ SC_GUARDED_BY(mutex_);
   uint32_t partial_count_ SC_GUARDED_BY(mutex_) = 0;
   uint32_t empty_count_ SC_GUARDED_BY(mutex_) = 0;

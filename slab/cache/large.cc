@@ -33,13 +33,39 @@ constexpr size_t bytes_of(size_t chunks) {
   return chunks << Config::kChunkShift;
 }
 
-void count_live(size_t bytes) {
-  stat_add(g_heap_stats->mapped_large_bytes, bytes);
-  stat_add(g_caches.stats(Config::kLargeId).live_bytes, bytes);
+Budget* budget_of(unsigned owner) {
+  return SC_LIKELY(owner == Config::kLargeId) ? nullptr : g_caches.object_pair(owner)->budget;
 }
-void count_dead(size_t bytes) {
+// Before pages are taken; false: more than the owner may.
+[[nodiscard]] bool may_take(unsigned owner, size_t bytes) {
+  Budget* budget = budget_of(owner);
+  return budget == nullptr || budget->take(bytes);
+}
+void give_budget(unsigned owner, size_t bytes) {
+  Budget* budget = budget_of(owner);
+  if (budget != nullptr)
+    budget->give(bytes);
+}
+
+// A cached mapping that was a little larger than asked for: the limit was asked, and is not again.
+void settle(unsigned owner, size_t taken, size_t have) {
+  Budget* budget = budget_of(owner);
+  if (budget != nullptr)
+    budget->add(have - taken);
+}
+
+CacheStats& stats_of(unsigned owner) {
+  return SC_LIKELY(owner == Config::kLargeId) ? g_caches.stats(Config::kLargeId)
+                                              : *g_caches.object_pair(owner)->stats;
+}
+void count_live(unsigned owner, size_t bytes) {
+  stat_add(g_heap_stats->mapped_large_bytes, bytes);
+  stat_add(stats_of(owner).live_bytes, bytes);
+}
+void count_dead(unsigned owner, size_t bytes) {
   stat_sub(g_heap_stats->mapped_large_bytes, bytes);
-  stat_sub(g_caches.stats(Config::kLargeId).live_bytes, bytes);
+  stat_sub(stats_of(owner).live_bytes, bytes);
+  give_budget(owner, bytes);
 }
 
 // The record of the run that starts at `block`, nullptr if its address cannot be a run's start.
@@ -54,26 +80,31 @@ bool is_live_run(const Chunk* chunk) {
 
 // ---- runs -----------------------------------------------------------------------------------
 
-LargeBlock run_allocate(size_t bytes, size_t alignment) {
+LargeBlock run_allocate(size_t bytes, size_t alignment, unsigned owner) {
   bool zeroed = false;
   const size_t count = chunks_for(bytes);
+  if (!may_take(owner, bytes_of(count)))
+    return {nullptr, false};
   const size_t align_chunks = alignment > Config::kChunk ? alignment >> Config::kChunkShift : 1;
   const size_t first = g_page_heap.allocate(count, align_chunks, &zeroed);
-  if (first == PageHeap::kNoRun)
+  if (first == PageHeap::kNoRun) {
+    give_budget(owner, bytes_of(count));
     return {nullptr, false};
+  }
   Chunk* chunk = g_page_map.chunk(first);
+  chunk->owner = static_cast<uint16_t>(owner);
   chunk->length = static_cast<uint32_t>(count);
   chunk->record = 0;
   chunk->kind.store(ChunkKind::kLarge, std::memory_order_release);
   g_page_map.set_ids(first, 1, Config::kLargeId);
-  count_live(bytes_of(count));
+  count_live(owner, bytes_of(count));
   return {g_page_map.address_of(first), zeroed};
 }
 
-void run_release(size_t first, size_t count,
+void run_release(size_t first, size_t count, unsigned owner,
                  PageHeap::Contents contents = PageHeap::Contents::kData) {
   g_page_map.set_ids(first, 1, 0);
-  count_dead(bytes_of(count));
+  count_dead(owner, bytes_of(count));
   g_page_heap.release(first, count, contents);
 }
 
@@ -83,7 +114,8 @@ void* run_move(void* block, const Chunk* chunk, size_t bytes) {
   const size_t have = bytes_of(chunk->length);
   if (have < Config::kMoveMin || bytes >= Config::kHugeMin)
     return nullptr;
-  const LargeBlock fresh = run_allocate(bytes, Config::kChunk);
+  const unsigned owner = chunk->owner;
+  const LargeBlock fresh = run_allocate(bytes, Config::kChunk, owner);
   if (fresh.address == nullptr)
     return nullptr;
   const size_t fresh_first = g_page_map.index_of(fresh.address);
@@ -93,7 +125,7 @@ void* run_move(void* block, const Chunk* chunk, size_t bytes) {
     // else.
     if (vm::map_over(fresh.address, have)) {
       fresh_chunk->kind.store(ChunkKind::kNone, std::memory_order_release);
-      run_release(fresh_first, fresh_chunk->length);
+      run_release(fresh_first, fresh_chunk->length, owner);
     }
     return nullptr;
   }
@@ -101,7 +133,7 @@ void* run_move(void* block, const Chunk* chunk, size_t bytes) {
   const size_t first = g_page_map.index_of(block);
   const size_t count = chunk->length;
   g_page_map.chunk(first)->kind.store(ChunkKind::kNone, std::memory_order_release);
-  run_release(first, count, PageHeap::Contents::kZeroes);
+  run_release(first, count, owner, PageHeap::Contents::kZeroes);
   return fresh.address;
 }
 
@@ -113,15 +145,19 @@ void* run_resize(void* block, Chunk* chunk, size_t bytes) {
     return block;
   if (wanted < have) {
     chunk->length = static_cast<uint32_t>(wanted);
-    count_dead(bytes_of(have - wanted));
+    count_dead(chunk->owner, bytes_of(have - wanted));
     g_page_heap.release(first + wanted, have - wanted);
     return block;
   }
+  const size_t more = bytes_of(wanted - have);
+  if (!may_take(chunk->owner, more))
+    return nullptr;
   if (bytes >= Config::kHugeMin || !g_page_heap.extend(first, have, wanted)) {
+    give_budget(chunk->owner, more);
     return run_move(block, chunk, bytes);
   }
   chunk->length = static_cast<uint32_t>(wanted);
-  count_live(bytes_of(wanted - have));
+  count_live(chunk->owner, more);
   return block;
 }
 
@@ -180,10 +216,11 @@ void* map_aligned(size_t bytes, size_t alignment) {
   return memory + before;
 }
 
-LargeBlock huge_allocate(size_t bytes, size_t alignment) {
+LargeBlock huge_allocate(size_t bytes, size_t alignment, unsigned owner) {
   size_t have = align_up(bytes, vm::kOsPage);
-  if (have < bytes)
+  if (have < bytes || !may_take(owner, have))
     return {nullptr, false};
+  const size_t taken = have;
   void* address = nullptr;
   bool zeroed = false;
   if (alignment <= vm::kOsPage) {
@@ -193,20 +230,25 @@ LargeBlock huge_allocate(size_t bytes, size_t alignment) {
   if (address == nullptr) {
     address = map_aligned(have, alignment);
     zeroed = true;
-    if (address == nullptr)
+    if (address == nullptr) {
+      give_budget(owner, taken);
       return {nullptr, false};
+    }
     stat_add(g_heap_stats->huge_mapped, 1);
   }
   bool entered = false;
   {
     MutexLock lock(g_huge_mutex);
-    entered = g_huge.insert(address, have, 0);
+    entered = g_huge.insert(address, have, 0, owner);
   }
   if (!entered) {
     vm::unmap(address, have);
+    give_budget(owner, taken);
     return {nullptr, false};
   }
-  count_live(have);
+  if (SC_UNLIKELY(have != taken))
+    settle(owner, taken, have);
+  count_live(owner, have);
   return {address, zeroed};
 }
 
@@ -217,17 +259,17 @@ LargeReleased huge_release(void* block) {
     MutexLock lock(g_huge_mutex);
     HugeEntry* found = g_huge.find(block);
     if (found == nullptr)
-      return {false, 0};
+      return {false, 0, 0};
     entry = *found;
     g_huge.erase(found);
     cached = cached_keep_locked(block, entry.bytes);
   }
-  count_dead(entry.bytes);
+  count_dead(entry.owner, entry.bytes);
   if (!cached) {
     vm::unmap(block, entry.bytes);
     stat_add(g_heap_stats->released_bytes, entry.bytes);
   }
-  return {true, entry.record};
+  return {true, entry.record, entry.owner};
 }
 
 void* huge_resize(void* block, size_t bytes) {
@@ -244,6 +286,8 @@ void* huge_resize(void* block, size_t bytes) {
       return nullptr;
     if (found->bytes == wanted)
       return block;
+    if (wanted > found->bytes && !may_take(found->owner, wanted - found->bytes))
+      return nullptr;
     entry = *found;
     g_huge.erase(found);
   }
@@ -252,11 +296,17 @@ void* huge_resize(void* block, size_t bytes) {
   MutexLock lock(g_huge_mutex);
   // Cannot fail: the table had room for this entry a moment ago, or the loss is a leak, not a
   // fault.
-  (void)g_huge.insert(moved == nullptr ? block : moved, now, entry.record);
-  if (moved == nullptr)
+  (void)g_huge.insert(moved == nullptr ? block : moved, now, entry.record, entry.owner);
+  if (moved == nullptr) {
+    if (wanted > entry.bytes)
+      give_budget(entry.owner, wanted - entry.bytes);
     return nullptr;
-  count_dead(entry.bytes);
-  count_live(wanted);
+  }
+  if (wanted > entry.bytes) {
+    count_live(entry.owner, wanted - entry.bytes);
+  } else {
+    count_dead(entry.owner, entry.bytes - wanted);
+  }
   return moved;
 }
 
@@ -264,12 +314,12 @@ void* huge_resize(void* block, size_t bytes) {
 
 // ---- both -----------------------------------------------------------------------------------
 
-LargeBlock large_allocate(size_t bytes, size_t alignment) {
+LargeBlock large_allocate(size_t bytes, size_t alignment, unsigned owner) {
   g_caches.need(Config::kLargeId);
   if (bytes >= Config::kHugeMin || alignment >= Config::kHugeMin) {
-    return huge_allocate(bytes, alignment);
+    return huge_allocate(bytes, alignment, owner);
   }
-  return run_allocate(bytes, alignment);
+  return run_allocate(bytes, alignment, owner);
 }
 
 size_t large_size(const void* block) {
@@ -287,13 +337,14 @@ LargeReleased large_release(void* block) {
     return huge_release(block);
   const uint32_t record = chunk->record;
   const uint32_t count = chunk->length;
+  const unsigned owner = chunk->owner;
   ChunkKind expected = ChunkKind::kLarge;
   if (!chunk->kind.compare_exchange_strong(expected, ChunkKind::kNone, std::memory_order_acq_rel)) {
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", block, "two threads at once");
   }
-  run_release(g_page_map.index_of(block), count);
-  return {true, record};
+  run_release(g_page_map.index_of(block), count, owner);
+  return {true, record, owner};
 }
 
 void* large_resize(void* block, size_t bytes) {

@@ -6,9 +6,9 @@
 //   size >= 32 MiB           a mapping of its own, found again through a hash table; the last few
 //                            that were freed wait in a cache for the decay time
 //
-// Both count under cache id kLargeId. The first chunk of a run has that id in the map, whose bin
-// never has room, so that frees come to the slow path; mappings lie outside the window and come
-// there too.
+// Both count under their owner: kLargeId, or a group's child of it. The first chunk of a run has
+// kLargeId in the map, whose bin never has room, so that frees come to the slow path; mappings lie
+// outside the window and come there too.
 //
 // Invariants
 //   1. Exactly one free of a block wins the step kLarge -> kNone (runs) or takes its entry out of
@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "slab/base/config.h"
 #include "slab/cache/huge_table.h"
 
 namespace slabscope {
@@ -30,17 +31,20 @@ struct LargeBlock {
   bool zeroed;    // every byte is zero
 };
 
-// At least `bytes` (> 0), aligned to `alignment` (a power of two). Not counted as an allocation.
-[[nodiscard]] LargeBlock large_allocate(size_t bytes, size_t alignment);
+// At least `bytes` (> 0), aligned to `alignment` (a power of two), of `owner`, which is ready. Not
+// counted as an allocation.
+[[nodiscard]] LargeBlock large_allocate(size_t bytes, size_t alignment,
+                                        unsigned owner = Config::kLargeId);
 
 // Usable bytes of a live large block; 0 if `block` is not the start of one.
 size_t large_size(const void* block);
 
-// Frees the block. Returns its record number (0: not tracked). Panics on a double free; false if no
-// large block ever started at `block`.
+// Frees the block. Returns its record number (0: not tracked) and its owner. Panics on a double
+// free; false if no large block ever started at `block`.
 struct LargeReleased {
   bool found;
   uint32_t record;
+  unsigned owner;
 };
 LargeReleased large_release(void* block);
 

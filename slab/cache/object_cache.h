@@ -50,6 +50,7 @@
 #include "slab/base/hooks.h"
 #include "slab/base/mutex.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/given_name.h"
 #include "slab/cache/grace_period.h"
 #include "slab/cache/thread_cache.h"
 
@@ -65,9 +66,6 @@ struct ObjectCacheArgs {
   const RcuFlavor* rcu = nullptr;  // with kTypesafe, and only then
 };
 
-// A count or a handle that could not be had: errno's value. 0 is success.
-using Error = int;
-
 enum class WhenBusy : uint8_t { kRefuse, kDetach };
 
 // What it counts since it was created, less what it was when somebody reset it.
@@ -82,7 +80,7 @@ enum class ResettableStat : uint8_t {
 
 class ObjectCache : public ObjectPair {
  public:
-  static constexpr size_t kNameBytes = 64;  // with its NUL
+  static constexpr size_t kNameBytes = kGivenNameBytes;
   static constexpr size_t kMaxSize = Config::kSmallMax;
   static constexpr uint32_t kHardwareAlign = 0x2000;  // SLAB_HWCACHE_ALIGN
   static constexpr uint32_t kStoreUser = 0x10000;     // SLAB_STORE_USER
@@ -287,8 +285,8 @@ extern constinit ObjectCaches g_object_caches;
 // Of a program's own id; nullptr if it is no object cache's.
 inline ObjectCache* object_cache(unsigned id) {
   ObjectPair* pair = g_caches.object_pair(id);
-  return pair != nullptr && pair->kind == PairKind::kObject ? static_cast<ObjectCache*>(pair)
-                                                            : nullptr;
+  return pair != nullptr && pair->pair_kind == PairKind::kObject ? static_cast<ObjectCache*>(pair)
+                                                                 : nullptr;
 }
 // The first one with an id from `id` on; nullptr if there is none.
 inline ObjectCache* object_cache_from(unsigned id) {

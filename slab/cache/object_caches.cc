@@ -23,19 +23,10 @@ constexpr uint32_t kKnownFlags = ObjectCache::kHardwareAlign | ObjectCache::kSto
                                  ObjectCache::kTypesafe | ObjectCache::kMerge;
 constexpr char kSharedMark = ':';  // begins the names of shared caches, and no other's
 
-// 0, or why the name cannot be one: it stands in tables, labels and paths.
+// 0, or why the name cannot be one.
 Error check_name(const char* name) {
-  if (name == nullptr || name[0] == '\0' || name[0] == kSharedMark)
-    return EINVAL;
-  size_t length = 0;
-  for (; name[length] != '\0'; ++length) {
-    const auto c = static_cast<unsigned char>(name[length]);
-    if (c <= ' ' || c == 0x7f || c == '/')
-      return EINVAL;
-    if (length == ObjectCache::kNameBytes - 1)
-      return ENAMETOOLONG;
-  }
-  return 0;
+  const Error error = check_given_name(name);
+  return error == 0 && name[0] == kSharedMark ? EINVAL : error;
 }
 
 bool starts_with(const char* text, const char* start) {
@@ -125,13 +116,11 @@ ObjectCache* ObjectCaches::new_locked(Error* error) {
       unused_last_ = nullptr;
     ++cache->generation_;
   } else {
-    const unsigned limit = g_caches.limit();
-    const unsigned id = limit < Config::kFirstObjectId ? unsigned{Config::kFirstObjectId} : limit;
-    void* memory = nullptr;
-    if (id < Config::kMaxCaches)
-      memory = meta_allocate(sizeof(ObjectCache));
-    if (memory == nullptr) {
-      *error = id < Config::kMaxCaches ? ENOMEM : ENOSPC;
+    const bool room = g_caches.limit() < Config::kMaxCaches;
+    void* memory = room ? meta_allocate(sizeof(ObjectCache)) : nullptr;
+    const unsigned id = memory == nullptr ? 0 : g_caches.reserve_ids(1);
+    if (id == 0) {
+      *error = room && memory == nullptr ? ENOMEM : ENOSPC;
       return nullptr;
     }
     cache = new (memory) ObjectCache;

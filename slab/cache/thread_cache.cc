@@ -248,15 +248,25 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
   return object;
 }
 
+uint32_t ThreadCache::capture() {
+  const bool grouped = groups_.base != 0;
+  busy_ = true;
+  if (SC_UNLIKELY(grouped))
+    t_malloc_bins = t_bins;  // what the unwinder keeps for the thread is no group's
+  const uint32_t stack = g_hooks.capture();
+  busy_ = false;
+  if (SC_UNLIKELY(grouped))
+    set_group_base(groups_.base);
+  return stack;
+}
+
 void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   // No lock is held and no list is in between while the stack is captured; what the capture itself
   // allocates goes the plain way, because busy_ is set.
   inside_ = false;
-  busy_ = true;
   const bool all = id >= Config::kFirstObjectId && g_caches.object_pair(id)->track_all;
   const uint32_t interval = all ? 1 : sample_interval();  // that the draw was made with
-  const uint32_t stack = g_hooks.capture();
-  busy_ = false;
+  const uint32_t stack = capture();
   inside_ = true;
   Slab* slab = nullptr;
   FreeObject* object = take_tracked(id, &slab);

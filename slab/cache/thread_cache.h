@@ -59,6 +59,8 @@ SC_INLINE CounterPair* counters_of(Bin* bin) {
 
 // The slot of the calling thread: its Bin[]. Never null.
 extern thread_local constinit char* t_bins SC_TLS;
+// Where in it malloc's bins start: at t_bins, or at the run of ids of the thread's group (group.h).
+extern thread_local constinit char* t_malloc_bins SC_TLS;
 
 SC_INLINE Bin* bin_at(char* bins, size_t offset) {
   return reinterpret_cast<Bin*>(bins + offset);
@@ -119,6 +121,16 @@ struct BinSlow {
 };
 static_assert(sizeof(BinSlow) == 64 && Config::kBinMaxObjects <= UINT8_MAX);
 
+// Which groups a thread has entered; all zero: none.
+struct EnteredGroups {
+  uint16_t base;   // first id of the current one's run; 0: malloc's own caches
+  uint16_t depth;  // how often it entered and has not left
+  uint8_t home;    // number of the group it is in by its name; 0: none
+  uint8_t looks;   // at that name, see look_due()
+  bool at_limit;   // the callback of a limit is at work
+  uint8_t inner[Config::kGroupNesting];  // numbers, outermost first; 0: malloc's own
+};
+
 class ThreadCache {
  public:
   // The cache of the calling thread; nullptr if it has none yet, or no longer.
@@ -133,11 +145,13 @@ class ThreadCache {
   // already gone, or of a cache that is going away.
   void free_tracked(KmemCache* cache, Slab* slab, void* object);
 
+  // The caller's stack, as a handle; nothing is tracked meanwhile, or counts in a group.
+  uint32_t capture();
   // Whether a large block of `size` bytes is to be tracked.
   bool sample_large(size_t size);
   // One more or one less large block; no list is involved.
-  void count_large_alloc(size_t size);
-  void count_large_free();
+  void count_large_alloc(unsigned owner, size_t size);
+  void count_large_free(unsigned owner);
 
   // Does what was asked of all threads since the last visit.
   SC_COLD void heed_requests();
@@ -150,7 +164,6 @@ class ThreadCache {
 
   // While set, nothing is tracked: the thread is capturing a stack, or no owner can be told.
   bool busy() const { return busy_; }
-  void set_busy(bool busy) { busy_ = busy; }
 
   char* bins() { return reinterpret_cast<char*>(this) - kOffset; }
   // The record number of an object that is tracked by its slab but had no room in the table.
@@ -161,12 +174,22 @@ class ThreadCache {
   static constexpr size_t kOffset = kFirstHiddenId * sizeof(Bin);
   static constexpr size_t kHiddenIds = 8;
 
+  // ---- for groups (group.h) ----
+  EnteredGroups& groups() { return groups_; }
+  // What the thread allocates from now on comes from the run at `base`; 0: malloc's own. By the
+  // owner.
+  void set_group_base(unsigned base);
+  // What the thread keeps of kGroupIds ids from `first` on goes back to their slabs.
+  void flush_run(unsigned first);
+
   // ---- for programs' own caches (object_cache.h) ----
   // Memory for the slow-path records of their ids is there, or is made now; false without memory.
   [[nodiscard]] bool need_object_bins();
   // Everything this thread holds of `id` goes back, and the bin with it. By the owner, or when the
   // slot has none.
   void drain(unsigned id);
+  // Frees an object of a group's plain child when the fast path did not.
+  void free_in_group(KmemCache* cache, Slab* slab, void* object);
 
  private:
   friend class ThreadRegistry;
@@ -233,6 +256,7 @@ class ThreadCache {
   bool opened_;           // the slot's counters may be written
   bool busy_;
   bool inside_;  // a slow path is at work: after a fork the lists may be in between
+  EnteredGroups groups_;
 };
 static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));
 static_assert(Config::kLargeId < ThreadCache::kFirstHiddenId);

@@ -123,6 +123,15 @@ void ThreadCache::flush_all() {
   inside_ = false;
 }
 
+void ThreadCache::flush_run(unsigned first) {
+  inside_ = true;
+  for (unsigned id = first; id < first + Config::kGroupIds; ++id) {
+    if (has_bin(id))
+      flush_bin(id);
+  }
+  inside_ = false;
+}
+
 // Bins in which nothing happened since the last look give their objects back.
 void ThreadCache::flush_idle() {
   inside_ = true;

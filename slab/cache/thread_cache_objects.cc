@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// The part of ThreadCache that knows of programs' own caches: memory for their bins, made when a
-// thread first uses one, and letting go of bins whose cache is on its way out.
+// The part of ThreadCache that knows of programs' own caches and of groups' children: memory for
+// their bins, made when a thread first uses one, and letting go of bins whose cache is on its way
+// out.
 
 #include "slab/base/bits.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/group.h"
 #include "slab/cache/object_cache.h"
 #include "slab/cache/thread_cache.h"
 #include "slab/pages/vm.h"
@@ -31,7 +33,25 @@ void ThreadCache::drain(unsigned id) {
   *bin(id) = {};
   slow(id) = {};
   inside_ = false;
-  object_cache_let_go(id);
+  if (g_caches.object_pair(id)->pair_kind == PairKind::kGroupChild) {
+    group_child_let_go(id);
+  } else {
+    object_cache_let_go(id);
+  }
+}
+
+void ThreadCache::free_in_group(KmemCache* cache, Slab* slab, void* object) {
+  if (need_object_bins()) {
+    free_slow(cache->id(), object);
+  } else {
+    free_tracked(cache, slab, object);
+  }
+}
+
+void ThreadCache::set_group_base(unsigned base) {
+  groups_.base = static_cast<uint16_t>(base);
+  if (t_bins == bins())  // not while own mode hides them
+    t_malloc_bins = bins() + base * sizeof(Bin);
 }
 
 // After fork, when the slot's thread was between two steps of a slow path: what its lists held is

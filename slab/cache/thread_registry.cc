@@ -7,6 +7,7 @@
 #include "slab/base/due.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/group.h"
 #include "slab/cache/large.h"
 #include "slab/pages/meta.h"
 #include "slab/pages/page_heap.h"
@@ -35,6 +36,7 @@ uint64_t seed_for(const ThreadCache* cache) {
 }  // namespace
 
 constinit thread_local char* t_bins SC_TLS = g_no_bins;
+constinit thread_local char* t_malloc_bins SC_TLS = g_no_bins;
 constinit ThreadRegistry g_threads;
 
 ThreadCache* ThreadCache::current() {
@@ -110,9 +112,12 @@ void ThreadRegistry::set_own_mode(bool on) {
   if (on && ThreadCache::current() != nullptr) {
     t_own_bins = t_bins;
     t_bins = g_no_bins;
+    t_malloc_bins = g_no_bins;
   } else if (!on && t_own_bins != nullptr) {
     t_bins = t_own_bins;
     t_own_bins = nullptr;
+    ThreadCache* cache = ThreadCache::current();
+    cache->set_group_base(cache->groups_.base);
   }
 }
 
@@ -158,6 +163,7 @@ ThreadCache* ThreadRegistry::start_slow() {
     return nullptr;
   }
   t_bins = cache->bins();
+  t_malloc_bins = t_bins;
   t_life = ThreadLife::kRunning;
   g_hooks.thread_started();
   return cache;
@@ -169,7 +175,9 @@ void ThreadRegistry::end() {
   if (cache == nullptr)
     return;
   cache->heed_requests();
+  g_groups.leave_all(*cache);
   t_bins = g_no_bins;
+  t_malloc_bins = g_no_bins;
   t_life = ThreadLife::kEnded;
   const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
   MutexLock lock(mutex_);
@@ -258,6 +266,22 @@ bool ThreadRegistry::prepare_counters(unsigned id) {
   return true;
 }
 
+// The slot counts as ended to those who look from outside, and is never handed out.
+CounterPair* ThreadRegistry::ledger_of(unsigned id) {
+  MutexLock lock(mutex_);
+  if (ledger_ == nullptr) {
+    const unsigned number = slots_ == 0 ? 1 : slots_;
+    ThreadCache* cache = slot_locked(number);
+    if (cache == nullptr || open_locked(cache) == nullptr)
+      return nullptr;
+    g_hooks.slot_closed(cache->bins() + Config::kBlockBytes);
+    cache->opened_ = false;
+    ledger_ = cache;
+    __atomic_store_n(&slots_, number + 1, __ATOMIC_RELEASE);
+  }
+  return counters_of(ledger_->bin(id));
+}
+
 void ThreadRegistry::reset_counters(unsigned id) {
   const unsigned slots = slot_count();
   for (unsigned number = 0; number < slots; ++number) {
@@ -311,13 +335,14 @@ void ThreadRegistry::reset_after_fork() SC_NO_THREAD_ANALYSIS {
   warm_ = 0;
   for (unsigned number = slots_; number-- > 1;) {
     ThreadCache* cache = cache_of(number);
-    if (cache == mine)
+    if (cache == mine || cache == ledger_)
       continue;
     if (cache->inside_) {
       cache->forget_lists();
     }
     cache->busy_ = false;
     cache->opened_ = false;
+    cache->groups_ = {};
     cache->warm_ = true;
     ++warm_;
     cache->next_free_ = free_;

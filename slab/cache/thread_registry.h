@@ -47,6 +47,9 @@ class ThreadRegistry {
 
   // For programs' own caches. The counters of `id` may be used in every slot; false without memory.
   [[nodiscard]] bool prepare_counters(unsigned id);
+  // The counters of `id`, one of malloc's, in a slot that no thread has: what caches that are gone
+  // had counted. nullptr without memory.
+  CounterPair* ledger_of(unsigned id);
   // The counts start anew. When nobody has a bin of `id` any more.
   void reset_counters(unsigned id);
   // How many slots have a bin of `id`. In a process with one thread.
@@ -88,8 +91,9 @@ class ThreadRegistry {
   Mutex mutex_;
   Mutex orphan_mutex_;
   ThreadCache* free_ SC_GUARDED_BY(mutex_) = nullptr;
-  unsigned warm_ SC_GUARDED_BY(mutex_) = 0;  // how many of free_ have lists
-  unsigned slots_ = 0;                       // slots ever used, 0 included
+  ThreadCache* ledger_ SC_GUARDED_BY(mutex_) = nullptr;  // made with the first group
+  unsigned warm_ SC_GUARDED_BY(mutex_) = 0;              // how many of free_ have lists
+  unsigned slots_ = 0;                                   // slots ever used, 0 included
   unsigned block_count_ = 0;
   bool booted_ SC_GUARDED_BY(mutex_) = false;
   std::array<char*, Config::kMaxBlocks> blocks_{};

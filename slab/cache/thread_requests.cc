@@ -121,17 +121,17 @@ bool ThreadCache::sample_large(size_t size) {
   return true;
 }
 
-void ThreadCache::count_large_alloc(size_t size) {
-  count_up(counters_of(bin(Config::kLargeId))->allocs);
+void ThreadCache::count_large_alloc(unsigned owner, size_t size) {
+  count_up(counters_of(bin(owner))->allocs);
   large_taken_ += size;
   if (large_taken_ >= kLargePerTick)
     visit();
 }
 
-void ThreadCache::count_large_free() {
+void ThreadCache::count_large_free(unsigned owner) {
   large_taken_ = 0;
   visit();
-  count_up(counters_of(bin(Config::kLargeId))->frees);
+  count_up(counters_of(bin(owner))->frees);
 }
 
 // ---- time -----------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ struct BinLinks {
 // What the page heap and free()'s slow path know of 16 KiB.
 struct Chunk {
   std::atomic<ChunkKind> kind;
-  bool dirty;  // kFree: may hold data; else the kernel guarantees zeroes
-  uint16_t reserved;
+  bool dirty;         // kFree: may hold data; else the kernel guarantees zeroes
+  uint16_t owner;     // kLarge: cache id that it counts under
   uint32_t length;    // chunks of the run; in its first chunk
   uint32_t run_head;  // kFree: index of the run's first chunk; in its last chunk
   uint32_t record;    // kLarge: the tracked object's record, 0 if none. kFree: when freed, ms

@@ -49,6 +49,7 @@ TEST(AbiDoc, FieldsLieWhereThePageSays) {
   SC_FIELD(Header, track_switches);
   SC_FIELD(Header, events);
   SC_FIELD(Header, peak_epoch);
+  SC_FIELD(Header, groups);
   SC_FIELD(Header, counters);
   SC_FIELD(Section, offset);
   SC_FIELD(Section, record_bytes);
@@ -65,8 +66,8 @@ TEST(AbiDoc, SectionsLieWhereThePageSays) {
   const std::string text = page();
   for (const uint64_t offset :
        {abi::kCachesOffset, abi::kModulesOffset, abi::kStringsOffset, abi::kDepotOffset,
-        abi::kEventsOffset, abi::kPeaksOffset, uint64_t{abi::kMailboxOffset}, abi::kObjectsOffset,
-        abi::kThreadsOffset, abi::kFileBytes}) {
+        abi::kGroupsOffset, abi::kEventsOffset, abi::kPeaksOffset, uint64_t{abi::kMailboxOffset},
+        abi::kObjectsOffset, abi::kThreadsOffset, abi::kFileBytes}) {
     std::ostringstream cell;
     cell << "| 0x" << std::hex << offset << " |";
     EXPECT_NE(text.find(cell.str()), std::string::npos) << cell.str();

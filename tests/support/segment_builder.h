@@ -130,6 +130,8 @@ class SegmentBuilder {
     section(abi::kSectionThreads, abi::kThreadsOffset, abi::kThreadsBytes, abi::kThreadSlotBytes);
     header_.events = {abi::kEventsOffset, abi::kEventsBytes, sizeof(abi::EventRecord),
                       abi::kMaxEvents, 0};
+    header_.groups = {abi::kGroupsOffset, abi::kGroupsBytes, sizeof(abi::GroupRecord),
+                      abi::kMaxGroups, 0};
     header_.peaks = {abi::kPeaksOffset, abi::kPeaksBytes, abi::kPeakRecordBytes, abi::kMaxPeaks, 0};
     add_thread("demo", abi::ThreadState::kLive);
     use(abi::kSectionStrings, 1);
@@ -158,6 +160,17 @@ class SegmentBuilder {
     record.objects_per_slab = object_size == 0 ? 0 : record.slab_size / object_size;
     set(record.name, name);
     use(abi::kSectionCaches, id + 1);
+    return record;
+  }
+
+  abi::GroupRecord& add_group(uint32_t number, std::string_view name, uint64_t threads) {
+    abi::GroupRecord& record = groups_[number];
+    record.state = static_cast<uint32_t>(abi::GroupState::kLive);
+    record.made = static_cast<uint32_t>(abi::GroupMade::kByThreadName);
+    record.first_id = 120;
+    record.stats.threads = threads;
+    set(record.name, name);
+    header_.groups.used = std::max<uint64_t>(header_.groups.used, number + 1);
     return record;
   }
 
@@ -238,6 +251,9 @@ class SegmentBuilder {
     for (const auto& [id, record] : caches_) {
       file.poke(abi::kCachesOffset + id * sizeof(record), record);
     }
+    for (const auto& [number, record] : groups_) {
+      file.poke(abi::kGroupsOffset + number * sizeof(record), record);
+    }
     for (size_t i = 0; i < modules_.size(); ++i) {
       file.poke(abi::kModulesOffset + i * sizeof(abi::ModuleRecord), modules_[i]);
     }
@@ -302,6 +318,7 @@ class SegmentBuilder {
 
   abi::Header header_{};
   std::map<uint32_t, abi::CacheRecord> caches_;
+  std::map<uint32_t, abi::GroupRecord> groups_;
   std::vector<abi::ModuleRecord> modules_;
   std::string strings_;
   std::map<uint32_t, uint32_t> buckets_;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A program with groups of its own, linked with the library: 4 threads in 2 groups allocate at 3
+ * places. Says what it is at and waits for a line, as groups.py asks.
+ *
+ *   "refused"   both destructions were refused
+ *   "limited"   a limit was met
+ *   "destroyed" all is freed, both destructions succeeded
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "slab/slabscope.h"
+
+enum { kThreads = 4, kEach = 5, kPlaces = 3 };
+
+static void* objects[kThreads][kPlaces][kEach];
+static struct slab_group* groups[2];
+
+#define PLACE __attribute__((noinline, noclone))
+
+PLACE void* parse_request(void) {
+  return malloc(300);
+}
+PLACE void* open_session(void) {
+  return calloc(1, 3000);
+}
+PLACE void* read_body(void) {
+  return malloc(70000);
+}
+
+static void check(int ok, const char* what) {
+  if (ok)
+    return;
+  fprintf(stderr, "groups: %s\n", what);
+  exit(1);
+}
+
+static void* worker(void* argument) {
+  const size_t number = (size_t)argument;
+  slab_group_enter(groups[number % 2]);
+  for (int i = 0; i < kEach; ++i) {
+    objects[number][0][i] = parse_request();
+    objects[number][1][i] = open_session();
+    objects[number][2][i] = read_body();
+  }
+  slab_group_leave();
+  return NULL;
+}
+
+static void say(const char* what) {
+  puts(what);
+  fflush(stdout);
+  (void)getchar();
+}
+
+int main(void) {
+  groups[0] = slab_group_create("reader");
+  groups[1] = slab_group_create("writer");
+  check(groups[0] != NULL && groups[1] != NULL, "no groups");
+  pthread_t threads[kThreads];
+  for (size_t i = 0; i < kThreads; ++i)
+    check(pthread_create(&threads[i], NULL, worker, (void*)i) == 0, "no thread");
+  for (size_t i = 0; i < kThreads; ++i)
+    pthread_join(threads[i], NULL);
+  for (int i = 0; i < 2; ++i)
+    check(slab_group_destroy(groups[i]) == -EBUSY, "destroyed with objects in use");
+  say("refused");
+
+  slab_group_set_limit(groups[0], 1 << 20, NULL);
+  slab_group_enter(groups[0]);
+  errno = 0;
+  check(malloc(2 << 20) == NULL && errno == ENOMEM, "more than the limit");
+  slab_group_leave();
+  say("limited");
+
+  for (size_t i = 0; i < kThreads; ++i) {
+    for (int place = 0; place < kPlaces; ++place) {
+      for (int k = 0; k < kEach; ++k)
+        free(objects[i][place][k]);
+    }
+  }
+  for (int i = 0; i < 2; ++i)
+    check(slab_group_destroy(groups[i]) == 0, "not destroyed with nothing in use");
+  say("destroyed");
+  return 0;
+}
