@@ -92,7 +92,7 @@ ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
     if (!counters_present_locked(cache, id))
       return nullptr;
   }
-  cache->used_ = true;
+  __atomic_store_n(&cache->used_, true, __ATOMIC_RELEASE);  // total() asks without the lock
   cache->rng_ = seed_for(cache);
   cache->open_sampling();
   cache->opened_ = true;
@@ -233,7 +233,7 @@ CounterPair ThreadRegistry::total(unsigned id) {
   const unsigned slots = slot_count();
   for (unsigned number = 0; number < slots; ++number) {
     ThreadCache* cache = cache_of(number);
-    if (!cache->used_)
+    if (!__atomic_load_n(&cache->used_, __ATOMIC_ACQUIRE))
       continue;  // its counters may have no page, and none to be had
     const CounterPair* counters = counters_of(cache->bin(id));
     sum.allocs += __atomic_load_n(&counters->allocs, __ATOMIC_RELAXED);
@@ -286,7 +286,7 @@ void ThreadRegistry::reset_counters(unsigned id) {
   const unsigned slots = slot_count();
   for (unsigned number = 0; number < slots; ++number) {
     ThreadCache* cache = cache_of(number);
-    if (!cache->used_)
+    if (!__atomic_load_n(&cache->used_, __ATOMIC_ACQUIRE))
       continue;
     CounterPair* counters = counters_of(cache->bin(id));
     __atomic_store_n(&counters->allocs, 0, __ATOMIC_RELAXED);
