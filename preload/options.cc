@@ -69,20 +69,20 @@ const char* parse_track(const char* value, Options& options) {
   return nullptr;
 }
 
-const char* parse_decay_ms(const char* value, Options& options) {
+const char* parse_ms(const char* value, uint32_t& result) {
   uint64_t ms = 0;
   if (!parse_number(value, INT32_MAX, ms))
     return "not a number of milliseconds; ignored";
-  options.decay_ms = static_cast<uint32_t>(ms);
+  result = static_cast<uint32_t>(ms);
   return nullptr;
 }
 
+const char* parse_decay_ms(const char* value, Options& options) {
+  return parse_ms(value, options.decay_ms);
+}
+
 const char* parse_release_delay_ms(const char* value, Options& options) {
-  uint64_t ms = 0;
-  if (!parse_number(value, INT32_MAX, ms))
-    return "not a number of milliseconds; ignored";
-  options.release_delay_ms = static_cast<uint32_t>(ms);
-  return nullptr;
+  return parse_ms(value, options.release_delay_ms);
 }
 
 const char* parse_group_by(const char* value, Options& options) {

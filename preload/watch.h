@@ -48,7 +48,7 @@ void watch_install_requests(Hooks& hooks);
 void watch_forget_requests();
 // The calling thread's id, without a system call, which a sandbox may refuse by then.
 uint32_t own_tid();
-// Something happened to the cache of that id (0: to none);
+// Something happened to the cache of that id (0: to none).
 void watch_event(abi::EventKind kind, unsigned cache, uint64_t value = 0, uint64_t other_value = 0);
 // Looks whether more is in use than ever (watch_peak.cc): now and then, and at the end.
 void watch_peak(uint32_t now_ms);

@@ -111,6 +111,15 @@ inline void in_fresh_slot(const std::function<void()>& body) {
   });
 }
 
+// A visit to the slow path, where a thread drains what it is asked to.
+inline void pass_the_slow_path() {
+  std::vector<void*> blocks(1000);
+  for (void*& block : blocks)
+    block = allocate(48);
+  for (void* block : blocks)
+    deallocate(block);
+}
+
 // Hooks as they were, at the end of a test.
 class HooksGuard {
  public:

@@ -42,15 +42,6 @@ inline unsigned base_of(slab_group* group) {
   return reinterpret_cast<Group*>(group)->base();
 }
 
-// A visit to the slow path, where a thread drains what it is asked to.
-inline void pass_the_slow_path() {
-  std::vector<void*> blocks(1000);
-  for (void*& block : blocks)
-    block = allocate(48);
-  for (void* block : blocks)
-    deallocate(block);
-}
-
 class GroupScope {
  public:
   explicit GroupScope(slab_group* group) { slab_group_enter(group); }

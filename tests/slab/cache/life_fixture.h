@@ -64,15 +64,6 @@ inline std::vector<std::string> listed_names() {
   return names;
 }
 
-// A visit to the slow path, where a thread drains what it is asked to.
-inline void pass_the_slow_path() {
-  std::vector<void*> blocks(1000);
-  for (void*& block : blocks)
-    block = allocate(48);
-  for (void* block : blocks)
-    deallocate(block);
-}
-
 // Runs `action` once, on the thread that comes by `point` first.
 class AtPoint {
  public:

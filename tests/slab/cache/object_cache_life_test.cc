@@ -13,38 +13,15 @@
 #include <thread>
 #include <vector>
 
-#include "slab/cache/object_cache.h"
-#include "slab/slabscope.h"
-#include "tests/slab/slab_fixture.h"
+#include "tests/slab/cache/life_fixture.h"
 
 namespace slabscope {
 namespace {
 
-slab_cache* make(const char* name, size_t size) {
-  slab_cache* cache = slab_cache_create(name, size, nullptr);
-  EXPECT_NE(cache, nullptr) << name;
-  return cache;
-}
-
-slab_cache_stats stats_of(slab_cache* cache) {
-  slab_cache_stats stats{};
-  EXPECT_EQ(slab_cache_get_stats(cache, &stats), 0);
-  return stats;
-}
-
-bool gone(slab_cache* cache) {
-  slab_cache_stats stats{};
-  return slab_cache_get_stats(cache, &stats) == -EINVAL;
-}
-
-// A visit to the slow path, where a thread drains what it is asked to.
-void pass_the_slow_path() {
-  std::vector<void*> blocks(1000);
-  for (void*& block : blocks)
-    block = allocate(48);
-  for (void* block : blocks)
-    deallocate(block);
-}
+using testing::is_gone;
+using testing::make_cache;
+using testing::pass_the_slow_path;
+using testing::stats_of;
 
 class ObjectCacheLife : public ::testing::Test {
  protected:
@@ -58,7 +35,7 @@ TEST_F(ObjectCacheLife, ARefusedDestroyChangesNothing) {
   static std::vector<RefusedDestroy> refused;
   refused.clear();
   g_hooks.destroy_refused = [](const RefusedDestroy& what) { refused.push_back(what); };
-  slab_cache* cache = make("refused", 80);
+  slab_cache* cache = make_cache("refused", 80);
   void* kept = slab_cache_alloc(cache);
   EXPECT_EQ(slab_cache_destroy(cache), -EBUSY);
   ASSERT_EQ(refused.size(), 1U);
@@ -76,7 +53,7 @@ TEST_F(ObjectCacheLife, ARefusedDestroyChangesNothing) {
   slab_cache_free(cache, more);
   slab_cache_free(cache, kept);
   EXPECT_EQ(slab_cache_destroy(cache), 0);
-  EXPECT_TRUE(gone(cache));
+  EXPECT_TRUE(is_gone(cache));
   EXPECT_EQ(slab_cache_destroy(cache), -EINVAL);
   EXPECT_EQ(refused.size(), 1U);
 }
@@ -86,7 +63,7 @@ TEST_F(ObjectCacheLife, WhileItIsDecidedNothingIsHandedOut) {
   static slab_cache* cache = nullptr;
   static int alloc_errno, destroy_result, create_errno;
   static void* kept = nullptr;
-  cache = make("deciding", 64);
+  cache = make_cache("deciding", 64);
   kept = slab_cache_alloc(cache);
   static void* freed_meanwhile = nullptr;
   freed_meanwhile = slab_cache_alloc(cache);
@@ -113,7 +90,7 @@ TEST_F(ObjectCacheLife, WhileItIsDecidedNothingIsHandedOut) {
 }
 
 TEST_F(ObjectCacheLife, AZombieLosesItsNameAtOnceAndEndsWithItsLastObject) {
-  slab_cache* cache = make("zombie", 64);
+  slab_cache* cache = make_cache("zombie", 64);
   std::array<void*, 200> objects{};
   ASSERT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
   EXPECT_EQ(slab_cache_destroy_detach(cache), 1);
@@ -121,7 +98,7 @@ TEST_F(ObjectCacheLife, AZombieLosesItsNameAtOnceAndEndsWithItsLastObject) {
   EXPECT_EQ(slab_cache_alloc(cache), nullptr);
   EXPECT_EQ(errno, ENODEV);
   EXPECT_EQ(slab_cache_of(objects[7]), cache);
-  slab_cache* next = make("zombie", 64);
+  slab_cache* next = make_cache("zombie", 64);
   EXPECT_NE(next, cache);
   for (size_t i = 0; i < objects.size(); ++i) {
     EXPECT_EQ(stats_of(cache).active_objects, objects.size() - i);
@@ -131,21 +108,21 @@ TEST_F(ObjectCacheLife, AZombieLosesItsNameAtOnceAndEndsWithItsLastObject) {
       deallocate(objects[i]);
     }
   }
-  EXPECT_TRUE(gone(cache));
+  EXPECT_TRUE(is_gone(cache));
   EXPECT_EQ(slab_cache_destroy(next), 0);
 }
 
 TEST_F(ObjectCacheLife, DetachingAnEmptyCacheDestroysIt) {
-  slab_cache* cache = make("empty", 64);
+  slab_cache* cache = make_cache("empty", 64);
   slab_cache_free(cache, slab_cache_alloc(cache));
   EXPECT_EQ(slab_cache_destroy_detach(cache), 0);
-  EXPECT_TRUE(gone(cache));
+  EXPECT_TRUE(is_gone(cache));
   EXPECT_EQ(slab_cache_destroy(nullptr), 0);
 }
 
 // Free objects on another thread's list are not in use, and are not taken from it either.
 TEST_F(ObjectCacheLife, OtherThreadsListsAreWaitedForByNobody) {
-  slab_cache* cache = make("listed", 64);
+  slab_cache* cache = make_cache("listed", 64);
   std::barrier step(2);
   testing::SlabThread other([&] {
     std::array<void*, 50> objects{};
@@ -153,21 +130,21 @@ TEST_F(ObjectCacheLife, OtherThreadsListsAreWaitedForByNobody) {
     slab_cache_free_bulk(cache, objects.size(), objects.data());
     step.arrive_and_wait();  // idle, with a list
     step.arrive_and_wait();
-    EXPECT_FALSE(gone(cache)) << "memory on a thread's list was taken away";
+    EXPECT_FALSE(is_gone(cache)) << "memory on a thread's list was taken away";
     pass_the_slow_path();
-    EXPECT_TRUE(gone(cache));
+    EXPECT_TRUE(is_gone(cache));
   });
   step.arrive_and_wait();
   EXPECT_EQ(slab_cache_destroy(cache), 0);
-  EXPECT_EQ(g_object_caches.leaving(), 1U);  // destroyed, but its memory is not free yet
-  slab_cache* next = make("listed", 64);     // the name is
+  EXPECT_EQ(g_object_caches.leaving(), 1U);     // destroyed, but its memory is not free yet
+  slab_cache* next = make_cache("listed", 64);  // the name is
   step.arrive_and_wait();
   other.join();
   EXPECT_EQ(slab_cache_destroy(next), 0);
 }
 
 TEST_F(ObjectCacheLife, ListsOfThreadsThatEndedAreDrained) {
-  slab_cache* cache = make("ended", 64);
+  slab_cache* cache = make_cache("ended", 64);
   for (int i = 0; i < 3; ++i) {
     testing::in_thread([&] {
       std::array<void*, 50> objects{};
@@ -176,11 +153,11 @@ TEST_F(ObjectCacheLife, ListsOfThreadsThatEndedAreDrained) {
     });
   }
   EXPECT_EQ(slab_cache_destroy(cache), 0);
-  EXPECT_TRUE(gone(cache));
+  EXPECT_TRUE(is_gone(cache));
 }
 
 TEST_F(ObjectCacheLife, AThreadThatEndsLetsGoOfWhatWasDestroyed) {
-  slab_cache* cache = make("ending", 64);
+  slab_cache* cache = make_cache("ending", 64);
   std::barrier step(2);
   testing::SlabThread other([&] {
     slab_cache_free(cache, slab_cache_alloc(cache));
@@ -192,11 +169,11 @@ TEST_F(ObjectCacheLife, AThreadThatEndsLetsGoOfWhatWasDestroyed) {
   EXPECT_EQ(g_object_caches.leaving(), 1U);
   step.arrive_and_wait();
   other.join();
-  EXPECT_TRUE(gone(cache));
+  EXPECT_TRUE(is_gone(cache));
 }
 
 TEST_F(ObjectCacheLife, ObjectsFreedByAnotherThreadAreCounted) {
-  slab_cache* cache = make("remote", 64);
+  slab_cache* cache = make_cache("remote", 64);
   std::array<void*, 500> objects{};
   ASSERT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
   testing::in_thread([&] { slab_cache_free_bulk(cache, 499, objects.data()); });
@@ -204,13 +181,13 @@ TEST_F(ObjectCacheLife, ObjectsFreedByAnotherThreadAreCounted) {
   EXPECT_EQ(stats_of(cache).active_objects, 1U);
   testing::in_thread([&] { slab_cache_free(cache, objects[499]); });
   EXPECT_EQ(slab_cache_destroy(cache), 0);
-  EXPECT_TRUE(gone(cache));
+  EXPECT_TRUE(is_gone(cache));
 }
 
 // A program's mistake, and no danger: who allocates gets ENODEV, what was handed out stays whole.
 TEST_F(ObjectCacheLife, AllocatingWhileTheCacheIsDestroyedIsAnErrorAndNoMore) {
   for (int round = 0; round < 50; ++round) {
-    slab_cache* cache = make("raced", 64);
+    slab_cache* cache = make_cache("raced", 64);
     std::barrier start(3);
     const auto work = [&] {
       std::array<uint64_t*, 8> mine{};
@@ -261,7 +238,7 @@ TEST_F(ObjectCacheLife, TenThousandLivesLeaveNothing) {
   unsigned limit = 0;
   size_t mapped = 0;
   for (int i = 0; i < lives; ++i) {
-    slab_cache* cache = make("short-lived", 64);
+    slab_cache* cache = make_cache("short-lived", 64);
     std::array<void*, 3> objects{};
     ASSERT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
     slab_cache_free_bulk(cache, objects.size(), objects.data());
@@ -282,7 +259,7 @@ TEST_F(ObjectCacheLife, ManyCachesAndThreadsThatComeLater) {
   // More than fit the first page of a slot's counters.
   std::vector<slab_cache*> caches;
   for (int i = 0; i < 600; ++i)
-    caches.push_back(make(("many-" + std::to_string(i)).c_str(), 64));
+    caches.push_back(make_cache(("many-" + std::to_string(i)).c_str(), 64));
   testing::in_thread([&] {
     for (slab_cache* cache : caches) {
       void* object = slab_cache_alloc(cache);
@@ -312,7 +289,7 @@ TEST_F(ObjectCacheLife, IdsRunOutAndComeBack) {
   EXPECT_GT(caches.size(), ids);
   for (slab_cache* cache : caches)
     EXPECT_EQ(slab_cache_destroy(cache), 0);
-  EXPECT_EQ(slab_cache_destroy(make("after", 64)), 0);
+  EXPECT_EQ(slab_cache_destroy(make_cache("after", 64)), 0);
 }
 
 }  // namespace

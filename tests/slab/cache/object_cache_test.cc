@@ -15,22 +15,18 @@
 #include <vector>
 
 #include "slab/slabscope.h"
-#include "tests/slab/slab_fixture.h"
+#include "tests/slab/cache/life_fixture.h"
 
 namespace slabscope {
 namespace {
 
+using testing::make_cache;
+using testing::stats_of;
 using testing::validate_heap;
 
 slab_cache_args with(size_t align, unsigned flags = 0, void (*ctor)(void*) = nullptr,
                      void (*dtor)(void*) = nullptr) {
   return {.align = align, .flags = flags, .ctor = ctor, .dtor = dtor, .rcu = nullptr};
-}
-
-slab_cache* make(const char* name, size_t size, const slab_cache_args& args = {}) {
-  slab_cache* cache = slab_cache_create(name, size, &args);
-  EXPECT_NE(cache, nullptr) << name << ": " << std::strerror(errno);
-  return cache;
 }
 
 int create_error(const char* name, size_t size, const slab_cache_args& args = {}) {
@@ -40,12 +36,6 @@ int create_error(const char* name, size_t size, const slab_cache_args& args = {}
     return errno;
   EXPECT_EQ(slab_cache_destroy(cache), 0);
   return 0;
-}
-
-slab_cache_stats stats_of(slab_cache* cache) {
-  slab_cache_stats stats{};
-  EXPECT_EQ(slab_cache_get_stats(cache, &stats), 0);
-  return stats;
 }
 
 TEST(ObjectCache, CreateRefusesWhatCannotBe) {
@@ -67,7 +57,7 @@ TEST(ObjectCache, CreateRefusesWhatCannotBe) {
 }
 
 TEST(ObjectCache, ANameIsTakenUntilItsCacheIsDestroyed) {
-  slab_cache* cache = make("taken", 48);
+  slab_cache* cache = make_cache("taken", 48);
   EXPECT_EQ(create_error("taken", 48), EEXIST);
   EXPECT_EQ(create_error("taken", 100), EEXIST);
   EXPECT_EQ(slab_cache_destroy(cache), 0);
@@ -77,7 +67,7 @@ TEST(ObjectCache, ANameIsTakenUntilItsCacheIsDestroyed) {
 TEST(ObjectCache, ObjectsAreAlignedApartAndFoundAgain) {
   for (const size_t align : {0UL, 8UL, 16UL, 64UL, 256UL, 4096UL, 16384UL}) {
     for (const size_t size : {1UL, 8UL, 24UL, 40UL, 320UL, 1000UL, 9000UL, 32768UL}) {
-      slab_cache* cache = make("aligned", size, with(align));
+      slab_cache* cache = make_cache("aligned", size, with(align));
       std::vector<char*> objects;
       for (int i = 0; i < 70; ++i) {
         auto* object = static_cast<char*>(slab_cache_alloc(cache));
@@ -101,16 +91,16 @@ TEST(ObjectCache, ObjectsAreAlignedApartAndFoundAgain) {
 }
 
 TEST(ObjectCache, HardwareAlignmentKeepsObjectsOffEachOthersLines) {
-  slab_cache* large = make("lines", 72, with(0, SLAB_HWCACHE_ALIGN));
+  slab_cache* large = make_cache("lines", 72, with(0, SLAB_HWCACHE_ALIGN));
   EXPECT_EQ(stats_of(large).object_size, 128U);
-  slab_cache* small = make("half-lines", 24, with(0, SLAB_HWCACHE_ALIGN));
+  slab_cache* small = make_cache("half-lines", 24, with(0, SLAB_HWCACHE_ALIGN));
   EXPECT_EQ(stats_of(small).object_size, 32U);
   EXPECT_EQ(slab_cache_destroy(large), 0);
   EXPECT_EQ(slab_cache_destroy(small), 0);
 }
 
 TEST(ObjectCache, ZeroedObjectsAreZeroAlsoWhenUsedBefore) {
-  slab_cache* cache = make("zeroed", 200);
+  slab_cache* cache = make_cache("zeroed", 200);
   void* used = slab_cache_alloc(cache);
   std::memset(used, 0xff, 200);
   slab_cache_free(cache, used);
@@ -123,7 +113,7 @@ TEST(ObjectCache, ZeroedObjectsAreZeroAlsoWhenUsedBefore) {
 }
 
 TEST(ObjectCache, BulkAllocationIsAllOrNothing) {
-  slab_cache* cache = make("bulk", 64);
+  slab_cache* cache = make_cache("bulk", 64);
   std::array<void*, 300> objects{};
   EXPECT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
   EXPECT_EQ(std::set<void*>(objects.begin(), objects.end()).size(), objects.size());
@@ -132,7 +122,7 @@ TEST(ObjectCache, BulkAllocationIsAllOrNothing) {
   EXPECT_EQ(stats_of(cache).active_objects, 0U);
   EXPECT_EQ(slab_cache_destroy(cache), 0);
   // The last of them cannot be had: none is.
-  slab_cache* large = make("bulk-large", 4096);
+  slab_cache* large = make_cache("bulk-large", 4096);
   const int left = testing::in_child([&] {
     std::vector<void*> many(1 << 20);  // 4 GiB
     testing::limit_address_space(8 << 20);
@@ -148,7 +138,7 @@ TEST(ObjectCache, BulkAllocationIsAllOrNothing) {
 }
 
 TEST(ObjectCache, FreeAndUsableSizeWorkOnObjects) {
-  slab_cache* cache = make("by-free", 320);
+  slab_cache* cache = make_cache("by-free", 320);
   void* object = slab_cache_alloc(cache);
   EXPECT_EQ(usable_size(object), 320U);
   deallocate(object);
@@ -163,7 +153,7 @@ TEST(ObjectCache, FreeAndUsableSizeWorkOnObjects) {
 }
 
 TEST(ObjectCache, ShrinkGivesEmptySlabsBack) {
-  slab_cache* cache = make("shrunk", 512);
+  slab_cache* cache = make_cache("shrunk", 512);
   std::vector<void*> objects(1000);
   ASSERT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
   slab_cache_free_bulk(cache, objects.size(), objects.data());
@@ -175,8 +165,8 @@ TEST(ObjectCache, ShrinkGivesEmptySlabsBack) {
 }
 
 TEST(ObjectCache, IterationVisitsEachAndHoldsIt) {
-  slab_cache* first = make("iterated-1", 16);
-  slab_cache* second = make("iterated-2", 16);
+  slab_cache* first = make_cache("iterated-1", 16);
+  slab_cache* second = make_cache("iterated-2", 16);
   struct Seen {
     std::set<std::string> names;
     slab_cache* doomed;
@@ -207,7 +197,7 @@ TEST(ObjectCache, StoreUserTracksEachObjectWhateverTheModeIs) {
   g_hooks.track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) -> uint32_t {
     return ++tracked;
   };
-  slab_cache* cache = make("stored", 100, with(0, SLAB_STORE_USER));
+  slab_cache* cache = make_cache("stored", 100, with(0, SLAB_STORE_USER));
   std::array<void*, 50> objects{};
   ASSERT_EQ(slab_cache_alloc_bulk(cache, objects.size(), objects.data()), objects.size());
   EXPECT_EQ(tracked, 50U);
@@ -241,7 +231,7 @@ class ObjectCacheConstructor : public ::testing::Test {
     g_destructed = 0;
   }
   static slab_cache* make_constructed(unsigned flags = 0) {
-    return make("constructed", sizeof(Constructed), with(64, flags, construct, destruct));
+    return make_cache("constructed", sizeof(Constructed), with(64, flags, construct, destruct));
   }
 };
 
@@ -326,7 +316,7 @@ TEST_F(ObjectCacheConstructor, MayUseTheHeapAndTheCacheItself) {
     ++g_destructed;
     deallocate(*static_cast<void**>(object));
   };
-  self = make("nested", 64, with(0, 0, nested, release));
+  self = make_cache("nested", 64, with(0, 0, nested, release));
   kept.push_back(slab_cache_alloc(self));
   EXPECT_EQ(kept.size(), 50U);
   EXPECT_EQ(std::set<void*>(kept.begin(), kept.end()).size(), 50U);
@@ -349,8 +339,8 @@ TEST_F(ObjectCacheConstructor, ZallocIsRefused) {
 using ObjectCacheDeathTest = ObjectCacheConstructor;
 
 TEST_F(ObjectCacheDeathTest, TheWrongCacheIsNamed) {
-  slab_cache* right = make("right", 64);
-  slab_cache* wrong = make("wrong", 64);
+  slab_cache* right = make_cache("right", 64);
+  slab_cache* wrong = make_cache("wrong", 64);
   void* object = slab_cache_alloc(right);
   EXPECT_DEATH(slab_cache_free(wrong, object),
                "slabscope: wrong cache for 0x[0-9a-f]+ \\(it is of right, freed into wrong\\)");
@@ -369,9 +359,9 @@ TEST_F(ObjectCacheDeathTest, TheWrongCacheIsNamed) {
 }
 
 TEST_F(ObjectCacheDeathTest, DoubleFreesAreFound) {
-  slab_cache* plain = make("plain", 64);
+  slab_cache* plain = make_cache("plain", 64);
   slab_cache* constructed = make_constructed();
-  slab_cache* stored = make("stored", 64, with(0, SLAB_STORE_USER));
+  slab_cache* stored = make_cache("stored", 64, with(0, SLAB_STORE_USER));
   for (slab_cache* cache : {plain, constructed, stored}) {
     void* object = slab_cache_alloc(cache);
     slab_cache_free(cache, object);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "slab/cache/thread_cache.h"
+#include "tests/slab/cache/tracked_records.h"
 #include "tests/slab/slab_fixture.h"
 #include "tests/support/op_stream.h"
 
@@ -21,16 +22,12 @@ namespace {
 using testing::in_fresh_slot;
 
 // What the hooks saw.
-struct Watch {
-  std::mutex mutex;
+struct Watch : testing::TrackedRecords {
   uint64_t distance = kNever;
   uint64_t distance_bytes = kNever;
-  std::map<const void*, uint32_t> records;
-  uint32_t last_record = 0;
   uint64_t tracked = 0;
   uint64_t retracked = 0;
   size_t last_requested = 0;
-  int errors = 0;
 };
 Watch* g_watch = nullptr;
 
@@ -44,18 +41,11 @@ class SamplingTest : public ::testing::Test {
       std::lock_guard lock(g_watch->mutex);
       ++g_watch->tracked;
       g_watch->last_requested = requested;
-      if (!g_watch->records.emplace(object, ++g_watch->last_record).second)
-        ++g_watch->errors;
-      return g_watch->last_record;
+      return g_watch->add(object);
     };
     g_hooks.untrack = [](uint32_t record, const void* object) {
       std::lock_guard lock(g_watch->mutex);
-      const auto found = g_watch->records.find(object);
-      if (found == g_watch->records.end() || found->second != record) {
-        ++g_watch->errors;
-      } else {
-        g_watch->records.erase(found);
-      }
+      g_watch->remove(record, object);
     };
     g_hooks.retrack = [](uint32_t record, const void* object, size_t requested) {
       std::lock_guard lock(g_watch->mutex);

@@ -12,6 +12,7 @@
 
 #include "slab/cache/thread_cache.h"
 #include "slab/cache/thread_registry.h"
+#include "tests/slab/cache/tracked_records.h"
 #include "tests/slab/slab_fixture.h"
 #include "tests/support/op_stream.h"
 
@@ -23,13 +24,9 @@ using testing::in_fresh_slot;
 constexpr size_t kSize = 48;
 
 // What the hooks saw. Distances are what a test says of an interval: 1 is all, 0 none.
-struct Watch {
-  std::mutex mutex;
-  std::map<const void*, uint32_t> records;
+struct Watch : testing::TrackedRecords {
   std::map<uint32_t, uint64_t> by_interval;  // tracked objects
-  uint32_t last_record = 0;
   uint32_t distance = 10;
-  int errors = 0;
 };
 Watch* g_watch = nullptr;
 
@@ -46,18 +43,11 @@ class RequestsTest : public ::testing::Test {
     g_hooks.track = [](const void* object, size_t, size_t, unsigned, uint32_t, uint32_t interval) {
       std::lock_guard lock(g_watch->mutex);
       ++g_watch->by_interval[interval];
-      if (!g_watch->records.emplace(object, ++g_watch->last_record).second)
-        ++g_watch->errors;
-      return g_watch->last_record;
+      return g_watch->add(object);
     };
     g_hooks.untrack = [](uint32_t record, const void* object) {
       std::lock_guard lock(g_watch->mutex);
-      const auto found = g_watch->records.find(object);
-      if (found == g_watch->records.end() || found->second != record) {
-        ++g_watch->errors;
-      } else {
-        g_watch->records.erase(found);
-      }
+      g_watch->remove(record, object);
     };
     set_sampling(0);
   }
