@@ -30,7 +30,10 @@ int fake_pipe2(int* ends, int) {
   ends[0] = ends[1] = -1;  // never a descriptor of anybody
   return 0;
 }
+// libunwind asks errno alone whether a call was interrupted, and does it again for ever if the
+// program had left EINTR there: what succeeds must clear it. capture() puts the program's own back.
 ssize_t fake_read(int, void*, size_t bytes) {
+  errno = 0;
   return static_cast<ssize_t>(bytes);
 }
 int fake_close(int) {
@@ -46,6 +49,7 @@ int fake_open(const char*, int, ...) {
 // "Can you write from this address?": its way to ask whether it can be read.
 ssize_t fake_write(int, const void* from, size_t bytes) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(from);
+  errno = 0;
   if (is_readable(address & ~uintptr_t{7}))
     return static_cast<ssize_t>(bytes);
   errno = EFAULT;
