@@ -2,20 +2,20 @@
 
 #include "exporter/analysis/roots.h"
 
-#include <elf.h>
-
 #include <algorithm>
-#include <cstring>
+#include <map>
 #include <optional>
 #include <set>
+
+#include "exporter/analysis/loaded_module.h"
+#include "exporter/analysis/thread_roots.h"
 
 namespace slabscope {
 namespace {
 
-constexpr uint64_t kRedZone = 128;
 constexpr uint64_t kWord = sizeof(uint64_t);
-constexpr uint64_t kPage = 4096;
 constexpr size_t kMostMetaBlocks = 1 << 20;
+constexpr size_t kMostLinkMaps = 65536;
 
 uint64_t saturating_end(uint64_t begin, uint64_t bytes) {
   return begin + bytes < begin ? UINT64_MAX : begin + bytes;
@@ -29,11 +29,14 @@ class RootFinder {
       : memory_(memory), layout_(layout), mappings_(mappings), threads_(threads), heap_(heap) {}
 
   Roots find(RootSet set) {
-    add_threads();
     find_own();
     find_modules();
-    for (size_t i = 0; i < mappings_.size(); ++i) {
-      add_mapping(i, set);
+    read_modules();
+    add_threads();
+    if (set == RootSet::kAll) {
+      for (const Mapping& mapping : mappings_) {
+        add_anonymous(mapping);
+      }
     }
     subtract_excluded();
     return std::move(roots_);
@@ -53,18 +56,15 @@ class RootFinder {
     }
   }
 
-  void add_threads();
   void find_own();
   void find_modules();
-  void add_mapping(size_t i, RootSet set);
+  void read_modules();
+  void add_loader(uint64_t structs);
+  void add_threads();
+  void add_anonymous(const Mapping& mapping);
   void subtract_excluded();
-  bool is_data(const Mapping& mapping) const {
-    return mapping.readable && mapping.writable && !mapping.shared;
-  }
-  bool continues(size_t i) const { return i > 0 && mappings_[i - 1].end == mappings_[i].begin; }
-  std::vector<RootRange> data_of_module(uint64_t base) const;
   void add_mapped(const RootRange& range);
-  std::optional<uint64_t> ended_thread(size_t i) const;
+  std::optional<uint64_t> ended_thread(const Mapping& mapping) const;
 
   const MemorySource& memory_;
   const abi::HeapLayout& layout_;
@@ -73,28 +73,11 @@ class RootFinder {
   const HeapImage& heap_;
   Roots roots_;
   std::vector<RootRange> excluded_;
-  std::set<const Mapping*> of_threads_;  // stacks and thread-local storage, done already
-  std::set<FileId> modules_;             // files that are mapped to be run
-  std::set<FileId> own_modules_;         // the shim, and the unwinder that it loads
+  std::map<const Mapping*, uint64_t> unused_until_;  // of stacks' mappings
+  uint64_t storage_bytes_ = 0;                       // thread-local, of all modules
+  std::set<FileId> modules_;                         // files that are mapped to be run
+  std::set<FileId> own_modules_;                     // the shim, and the unwinder that it loads
 };
-
-void RootFinder::add_threads() {
-  for (const ThreadContext& thread : threads_) {
-    roots_.words.insert(roots_.words.end(), thread.words.begin(), thread.words.end());
-    const Mapping* stack = mapping_of(mappings_, thread.stack_pointer);
-    const Mapping* storage = mapping_of(mappings_, thread.thread_pointer);
-    if (stack != nullptr && stack->readable && stack->writable) {
-      const uint64_t low = thread.stack_pointer - stack->begin;
-      add(low > kRedZone ? thread.stack_pointer - kRedZone : stack->begin, stack->end);
-      of_threads_.insert(stack);
-    }
-    // A thread whose stack pointer is elsewhere (a coroutine, a signal stack) has its stack here.
-    if (storage != nullptr && storage != stack && is_data(*storage)) {
-      add(storage->begin, storage->end);
-      of_threads_.insert(storage);
-    }
-  }
-}
 
 // The allocator's memory, which leads to every object and means nothing.
 void RootFinder::find_own() {
@@ -156,57 +139,64 @@ void RootFinder::find_modules() {
   }
 }
 
-// The writable segments of the binary that is mapped from `base` on, as the loader sees them: data,
-// what is read-only since relocation, and .bss.
-std::vector<RootRange> RootFinder::data_of_module(uint64_t base) const {
-  constexpr size_t kMostSegments = 256;
-  std::vector<RootRange> ranges;
-  const auto head = memory_.value<Elf64_Ehdr>(base);
-  if (!head || std::memcmp(head->e_ident, ELFMAG, SELFMAG) != 0 ||
-      head->e_ident[EI_CLASS] != ELFCLASS64 || head->e_phentsize != sizeof(Elf64_Phdr)) {
-    return ranges;
-  }
-  std::vector<Elf64_Phdr> segments(std::min<size_t>(head->e_phnum, kMostSegments));
-  const size_t bytes = segments.size() * sizeof(Elf64_Phdr);
-  segments.resize(memory_.read(base + head->e_phoff, segments.data(), bytes) / sizeof(Elf64_Phdr));
-  std::optional<uint64_t> bias;
-  for (const Elf64_Phdr& segment : segments) {
-    if (segment.p_type != PT_LOAD) {
+void RootFinder::read_modules() {
+  for (const Mapping& mapping : mappings_) {
+    if (mapping.file.inode == 0 || !modules_.contains(mapping.file)) {
       continue;
     }
-    if (!bias) {
-      bias = head->e_type == ET_DYN ? base - segment.p_vaddr / kPage * kPage : 0;
+    const std::optional<LoadedModule> module = read_loaded_module(memory_, mapping.begin);
+    if (!module) {
+      continue;
     }
-    if ((segment.p_flags & PF_W) != 0) {
-      const uint64_t begin = *bias + segment.p_vaddr;
-      ranges.push_back({begin, saturating_end(begin, segment.p_memsz)});
-    }
-  }
-  return ranges;
-}
-
-void RootFinder::add_mapping(size_t i, RootSet set) {
-  const Mapping& mapping = mappings_[i];
-  if (mapping.file.inode != 0 && modules_.contains(mapping.file)) {
     const bool own = own_modules_.contains(mapping.file);
-    for (const RootRange& range : data_of_module(mapping.begin)) {
+    for (const RootRange& range : module->data) {
       if (own) {
         exclude(range.begin, range.end - range.begin);
       } else {
         add_mapped(range);
       }
     }
+    storage_bytes_ += module->storage_bytes;
+    add_loader(module->loader_structs);
+  }
+}
+
+// The loader's list of modules begins in memory of its own, and goes on in the heap once libc is
+// there. Objects that it allocated count as roots only where their stacks are known.
+void RootFinder::add_loader(uint64_t structs) {
+  constexpr uint64_t kFirst = 8;
+  constexpr uint64_t kNext = 24;
+  constexpr uint64_t kBytes = 1144;  // of a list element, in glibc 2.36
+  uint64_t at = structs == 0 ? 0 : memory_.value<uint64_t>(structs + kFirst).value_or(0);
+  for (size_t i = 0; at != 0 && i < kMostLinkMaps; ++i) {
+    add_mapped({at, saturating_end(at, kBytes)});
+    at = memory_.value<uint64_t>(at + kNext).value_or(0);
+  }
+}
+
+void RootFinder::add_threads() {
+  ThreadRoots found = find_thread_roots(memory_, mappings_, threads_, storage_bytes_);
+  roots_.words.insert(roots_.words.end(), found.words.begin(), found.words.end());
+  for (const RootRange& range : found.ranges) {
+    add(range.begin, range.end);
+  }
+  unused_until_ = std::move(found.unused_until);
+}
+
+void RootFinder::add_anonymous(const Mapping& mapping) {
+  const bool data = mapping.readable && mapping.writable && !mapping.shared;
+  if (mapping.file.inode != 0 || mapping.path == "[stack]" || !data) {
     return;
   }
-  const bool anonymous = mapping.file.inode == 0 && mapping.path != "[stack]";
-  if (set != RootSet::kAll || !anonymous || !is_data(mapping) || of_threads_.contains(&mapping)) {
-    return;
-  }
-  if (const std::optional<uint64_t> block = ended_thread(i)) {
+  const auto of_thread = unused_until_.find(&mapping);
+  if (of_thread != unused_until_.end()) {
+    add(std::max(mapping.begin, of_thread->second), mapping.end);
+  } else if (const std::optional<uint64_t> block = ended_thread(mapping)) {
     roots_.words.push_back(memory_.value<uint64_t>(*block + kWord).value_or(0));
-    return;
+    add(end_of_thread(*block), mapping.end);
+  } else {
+    add(mapping.begin, mapping.end);
   }
-  add(mapping.begin, mapping.end);
 }
 
 // What is mapped of a range that a file claims.
@@ -221,9 +211,8 @@ void RootFinder::add_mapped(const RootRange& range) {
 
 // The thread block of an ended thread whose stack this mapping is: a guard page lies below, and
 // near the top are the two words by which a thread block names itself.
-std::optional<uint64_t> RootFinder::ended_thread(size_t i) const {
-  const Mapping& mapping = mappings_[i];
-  if (!continues(i) || mappings_[i - 1].readable || mappings_[i - 1].file.inode != 0) {
+std::optional<uint64_t> RootFinder::ended_thread(const Mapping& mapping) const {
+  if (!has_guard(mappings_, mapping)) {
     return std::nullopt;
   }
   constexpr uint64_t kTop = 65536;

@@ -4,7 +4,8 @@
 //
 //   registers of all threads         every word, vector registers too
 //   stacks                           from the stack pointer, less the red zone, upwards
-//   thread-local storage             the mapping that the thread pointer lies in
+//   thread-local storage             and the block around the thread pointer
+//   the loader's list of modules     it leads to all that the loader keeps in the heap
 //   modules' data                    writable parts of mapped binaries, and the .bss behind
 //   other anonymous memory           with RootSet::kAll: what the program mapped for itself
 //

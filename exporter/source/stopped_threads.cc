@@ -227,6 +227,7 @@ std::optional<Failure> StoppedThreads::read_registers() {
   for (const Held& held : held_) {
     ThreadContext context;
     context.tid = held.tid;
+    context.is_main = held.tid == pid_;
     context.words = register_set(held.tid, NT_PRSTATUS);
     if (context.words.size() * sizeof(uint64_t) < sizeof(context.registers)) {
       return Failure{ErrorCode::kSystem,

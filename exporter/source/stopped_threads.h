@@ -28,6 +28,7 @@ namespace slabscope {
 // What one thread held.
 struct ThreadContext {
   pid_t tid = 0;
+  bool is_main = false;
   user_regs_struct registers{};
   std::vector<uint64_t> words;  // every register, vector ones too, as they may hold pointers
   uint64_t stack_pointer = 0;

@@ -17,29 +17,39 @@ import slabtest  # noqa: E402
 from slabtest import PROGRAMS, Skip, equal, hears, slabscope, slabscope_json, tell  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
-CASE = re.compile(r"(definite|indirect|reachable)_\w+")
+CASE = re.compile(r"(definite|indirect|reachable|mapped)_\w+")
 PLUGIN = PROGRAMS / "liblost_plugin.so"
 HEAD = re.compile(r"^(Direct|Indirect) leak of (\d+) byte\(s\) in (\d+) object")
+FRAME = re.compile(r" in (\w+).* \S+:(\d+)$")
 CLASSES = {"Direct": "definite", "Indirect": "indirect"}
 
 
-def case_of(functions):
-    """The innermost function that is a case, by its bare name."""
-    for function in functions:
+def case_of(frames):
+    """The innermost function that is a case, by its bare name, and the line; of (function, line) pairs."""
+    for function, line in frames:
         match = CASE.match(function.split("(")[0])
         if match:
-            return match[0]
+            return match[0], line
     return None
 
 
-def ours(document):
-    """{(case, class): [objects, bytes]}; objects of no case are libraries' own."""
+def frames_of(leak):
+    return [(frame["function"], frame["line"]) for frame in leak["stack"]]
+
+
+def name_of(leak):
+    return (case_of(frames_of(leak)) or (None, 0))[0]
+
+
+def ours(document, sites=False):
+    """{(case, class): (objects, bytes)}, or {(case, line, class): …}; objects of no case are libraries' own."""
     sums = collections.defaultdict(lambda: [0, 0])
     for leak in document["leaks"]:
-        case = case_of(frame["function"] for frame in leak["stack"])
+        case = case_of(frames_of(leak))
         if case is not None:
-            sums[case, leak["class"]][0] += leak["objects"]
-            sums[case, leak["class"]][1] += leak["bytes"]
+            sum_of = sums[(*case, leak["class"]) if sites else (case[0], leak["class"])]
+            sum_of[0] += leak["objects"]
+            sum_of[1] += leak["bytes"]
         elif leak["class"] != "reachable":
             raise AssertionError(f"lost, and by no case: {leak}")
     return {key: tuple(value) for key, value in sums.items()}
@@ -61,7 +71,7 @@ def check_names(found):
 
 
 def sanitized(source, *arguments):
-    """What LeakSanitizer says: the same form, without what is reachable."""
+    """What LeakSanitizer says, by site: the same form, without what is reachable."""
     compiler = {".c": "gcc", ".cc": "g++"}[pathlib.Path(source).suffix]
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "sanitized"
@@ -80,17 +90,17 @@ def sanitized(source, *arguments):
         head = HEAD.match(lines[0]) if lines else None
         if head is None:
             continue
-        frames = [match[1] for match in (re.search(r" in (\S+)", line) for line in lines[1:]) if match]
+        frames = [(match[1], int(match[2])) for match in map(FRAME.search, lines[1:]) if match]
         case = case_of(frames)
         if case is not None:
-            sums[case, CLASSES[head[1]]][0] += int(head[3])
-            sums[case, CLASSES[head[1]]][1] += int(head[2])
+            sums[(*case, CLASSES[head[1]])][0] += int(head[3])
+            sums[(*case, CLASSES[head[1]])][1] += int(head[2])
     return {key: tuple(value) for key, value in sums.items()}
 
 
 def lost_part(found):
     # LeakSanitizer takes malloc(0) for one byte.
-    return {key: (value[0], value[1] or 1) for key, value in found.items() if key[1] != "reachable"}
+    return {key: (value[0], value[1] or 1) for key, value in found.items() if key[-1] != "reachable"}
 
 
 def without_library(found):
@@ -108,6 +118,28 @@ def test_c_by_name():
         equal(found["reachable_list", "reachable"], (100, 4800), "reachable_list")
 
 
+def test_places_by_name():
+    """`mapped`: reachable unless modules are all that counts."""
+    for options, mapped in (((), "reachable"), (("--roots", "modules"), "definite")):
+        found = ours(live("lost_places", PLUGIN, options=options, SLABSCOPE_TRACK="all"))
+        promised = {key for key in found
+                    if key[0].startswith((mapped if key[0].startswith("mapped") else key[1]) + "_")
+                    or key[0].startswith("mapped") and key[1] == mapped}
+        equal(set(found) - promised, set(), f"misjudged with {options}")
+        equal(found["mapped_beside_main", mapped], (1, 601), "beside the main thread's storage")
+        equal(found["mapped_beside_stack", mapped], (1, 602), "beside a thread's stack")
+        equal(found["reachable_on_left_stack", "reachable"], (1, 604), "on a stack that was left")
+        equal(found["reachable_in_late_storage", "reachable"], (1, 445), "in storage that came later")
+        equal(found["definite_cached", "definite"], (4, 544), "of a cache of the program's own")
+        equal(found["indirect_cached", "indirect"], (1, 136), "of that cache, held by another")
+
+
+def test_places_as_leak_sanitizer():
+    found = lost_part(ours(live("lost_places", PLUGIN, options=("--roots", "modules"), SLABSCOPE_TRACK="all"),
+                           sites=True))
+    equal(found, sanitized("lost_places.c", "end", PLUGIN), "lost, beside LeakSanitizer")
+
+
 def test_cpp_by_name():
     found = ours(live("lost_cpp", SLABSCOPE_TRACK="all"))
     check_names(found)
@@ -115,12 +147,12 @@ def test_cpp_by_name():
 
 
 def test_c_as_leak_sanitizer():
-    found = lost_part(ours(live("lost_c", PLUGIN, SLABSCOPE_TRACK="all")))
+    found = lost_part(ours(live("lost_c", PLUGIN, SLABSCOPE_TRACK="all"), sites=True))
     equal(without_library(found), sanitized("lost_c.c", "end", PLUGIN), "lost, beside LeakSanitizer")
 
 
 def test_cpp_as_leak_sanitizer():
-    found = lost_part(ours(live("lost_cpp", SLABSCOPE_TRACK="all")))
+    found = lost_part(ours(live("lost_cpp", SLABSCOPE_TRACK="all"), sites=True))
     equal(found, sanitized("lost_cpp.cc"), "lost, beside LeakSanitizer")
 
 
@@ -165,7 +197,8 @@ def test_at_the_end_of_run():
         equal(document["target"]["exit_code"], 0, "the program's own exit code")
         found = ours(document)
         check_names(found)
-        equal(without_library(lost_part(found)), sanitized(source, *arguments), "beside LeakSanitizer")
+        found = without_library(lost_part(ours(document, sites=True)))
+        equal(found, sanitized(source, *arguments), "beside LeakSanitizer")
 
 
 def test_nobody_answers_at_the_end():
@@ -222,12 +255,12 @@ def test_suppressions_and_owners():
               "suppressions used")
         equal(document["totals"]["suppressed"], {"objects": 10, "bytes": 480}, "suppressed in all")
         held = [leak for leak in document["leaks"]
-                if case_of(frame["function"] for frame in leak["stack"]) == "indirect_by_interior"]
+                if name_of(leak) == "indirect_by_interior"]
         equal(len(held), 1, "entries of indirect_by_interior")
         owner = document["leaks"][held[0]["owners"][0]["leak"]]
-        equal(case_of(frame["function"] for frame in owner["stack"]), "definite_of_interior", "its owner")
+        equal(name_of(owner), "definite_of_interior", "its owner")
         cycles = [leak["in_cycles"]["bytes"] for leak in document["leaks"]
-                  if case_of(frame["function"] for frame in leak["stack"]) == "indirect_cycle"]
+                  if name_of(leak) == "indirect_cycle"]
         equal(sorted(cycles), [80, 90, 100], "objects that hold each other")
         file.write_text("leak:*\n", encoding="utf-8")
         done = slabscope("leaks", child.pid, "--fail-on-leak", "--suppressions", file)
