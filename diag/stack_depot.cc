@@ -25,6 +25,22 @@ uint32_t load_acquire(uint32_t& word) {
 
 }  // namespace
 
+// What one tracked object stands for.
+struct StackDepot::Estimate {
+  uint64_t bytes;
+  uint64_t milliobjects;
+
+  Estimate(uint64_t size, uint32_t interval) : bytes(size), milliobjects(1000) {
+    if (interval <= 1)
+      return;
+    const double weight = sample_weight(size, interval);
+    // NOLINTBEGIN(bugprone-incorrect-roundings): there is no libm here, and nothing is negative.
+    bytes = static_cast<uint64_t>(weight * static_cast<double>(size) + 0.5);
+    milliobjects = static_cast<uint64_t>(weight * 1000 + 0.5);
+    // NOLINTEND(bugprone-incorrect-roundings)
+  }
+};
+
 void StackDepot::init(ScopeFile& file) {
   file_ = &file;
   next_.store(kFirstHandle, std::memory_order_relaxed);
@@ -166,50 +182,45 @@ void StackDepot::keep_for_peak(abi::StackRecord& record, uint32_t epoch) {
   kept.store(epoch, std::memory_order_release);
 }
 
-// Adds `sign` (1 or -1) objects of `size` bytes to the live numbers.
-void StackDepot::count(uint32_t handle, uint64_t size, uint32_t interval, uint64_t sign) {
-  abi::StackRecord* record = find(handle);
-  if (record == nullptr)
-    return;
-  uint64_t bytes = size;
-  uint64_t milliobjects = 1000;
-  if (interval > 1) {
-    const double weight = sample_weight(size, interval);
-    // NOLINTBEGIN(bugprone-incorrect-roundings): there is no libm here, and nothing is negative.
-    bytes = static_cast<uint64_t>(weight * static_cast<double>(size) + 0.5);
-    milliobjects = static_cast<uint64_t>(weight * 1000 + 0.5);
-    // NOLINTEND(bugprone-incorrect-roundings)
-  }
+// Adds `sign` (1 or -1) objects of `size` bytes, that stand for `all`, to the live numbers.
+void StackDepot::count(abi::StackRecord& record, uint64_t size, const Estimate& all,
+                       uint64_t sign) {
   const uint32_t epoch = peak_epoch_.load(std::memory_order_relaxed);
-  if (SC_UNLIKELY(std::atomic_ref(record->peak_epoch).load(std::memory_order_relaxed) != epoch))
-    keep_for_peak(*record, epoch);
-  add_relaxed(record->live_objects, sign);
-  add_relaxed(record->live_bytes, sign * size);
-  add_relaxed(record->estimated_live_bytes, sign * bytes);
-  add_relaxed(record->estimated_live_milliobjects, sign * milliobjects);
-  if (sign == 1) {
-    add_relaxed(record->total_objects, 1);
-    add_relaxed(record->total_bytes, size);
-  }
+  if (SC_UNLIKELY(std::atomic_ref(record.peak_epoch).load(std::memory_order_relaxed) != epoch))
+    keep_for_peak(record, epoch);
+  add_relaxed(record.live_objects, sign);
+  add_relaxed(record.live_bytes, sign * size);
+  add_relaxed(record.estimated_live_bytes, sign * all.bytes);
+  add_relaxed(record.estimated_live_milliobjects, sign * all.milliobjects);
 }
 
 void StackDepot::add(uint32_t handle, uint64_t size, uint32_t interval) {
-  count(handle, size, interval, 1);
-}
-
-void StackDepot::remove(uint32_t handle, uint64_t size, uint32_t interval) {
-  count(handle, size, interval, ~uint64_t{0});
-}
-
-void StackDepot::resize(uint32_t handle, uint64_t old_size, uint64_t new_size, uint32_t interval) {
-  count(handle, old_size, interval, ~uint64_t{0});
   abi::StackRecord* record = find(handle);
   if (record == nullptr)
     return;
-  count(handle, new_size, interval, 1);
+  const Estimate all(size, interval);
+  count(*record, size, all, 1);
+  add_relaxed(record->estimated_total_bytes, all.bytes);
+  add_relaxed(record->estimated_total_milliobjects, all.milliobjects);
+}
+
+void StackDepot::remove(uint32_t handle, uint64_t size, uint32_t interval) {
+  abi::StackRecord* record = find(handle);
+  if (record != nullptr)
+    count(*record, size, Estimate(size, interval), ~uint64_t{0});
+}
+
+void StackDepot::resize(uint32_t handle, uint64_t old_size, uint64_t new_size, uint32_t interval) {
+  abi::StackRecord* record = find(handle);
+  if (record == nullptr)
+    return;
+  const Estimate before(old_size, interval);
+  const Estimate after(new_size, interval);
+  count(*record, old_size, before, ~uint64_t{0});
+  count(*record, new_size, after, 1);
   // It is the same object: only what it grew by is new.
-  add_relaxed(record->total_objects, ~uint64_t{0});
-  add_relaxed(record->total_bytes, uint64_t{0} - (new_size < old_size ? new_size : old_size));
+  if (after.bytes > before.bytes)
+    add_relaxed(record->estimated_total_bytes, after.bytes - before.bytes);
 }
 
 void StackDepot::set_generation(uint32_t handle, uint32_t generation) {

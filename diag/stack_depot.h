@@ -95,7 +95,8 @@ class StackDepot {
                          unsigned count) const;
   uint32_t allocate(uint32_t units);
   SC_NOINLINE void keep_for_peak(abi::StackRecord& record, uint32_t epoch);
-  void count(uint32_t handle, uint64_t size, uint32_t interval, uint64_t sign);
+  struct Estimate;
+  void count(abi::StackRecord& record, uint64_t size, const Estimate& all, uint64_t sign);
 
   ScopeFile* file_ = nullptr;
   std::atomic<uint32_t> bucket_mask_{0};

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "diag/abi/layout.h"
+#include "slab/base/config.h"
 
 namespace slabscope {
 
@@ -19,8 +20,8 @@ enum class GroupBy : uint8_t { kNone, kThread };
 
 struct Options {
   abi::TrackMode track = abi::TrackMode::kSampled;
-  uint32_t sample_interval = 512 << 10;  // bytes
-  bool track_named = false;              // SLABSCOPE_TRACK was given and understood
+  uint32_t sample_interval = Config::kSampleInterval;  // bytes
+  bool track_named = false;                            // SLABSCOPE_TRACK was given and understood
   uint32_t decay_ms = 1000;
   uint32_t release_delay_ms = 0;
   GroupBy group_by = GroupBy::kNone;

@@ -62,8 +62,8 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
   if (!cache)
     return no_memory(size);
   uint32_t stack = 0;
-  const bool tracked = cache->sample_large(size);
-  const uint32_t interval = cache->sample_interval();
+  uint32_t interval = 0;
+  const bool tracked = cache->sample_large(size, &interval);
   if (tracked)
     stack = cache->capture();
   unsigned owner = 0;

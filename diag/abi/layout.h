@@ -321,9 +321,10 @@ struct StackRecord {
   uint32_t generation;    // of the module table when the stack was stored
   uint64_t live_objects;  // tracked objects only: all of them in kAll, the samples in kSampled
   uint64_t live_bytes;    // requested bytes of the same
-  uint64_t total_objects;
-  uint64_t total_bytes;
-  uint64_t estimated_live_bytes;  // unsampled: each object weighs 1 / P(sampled)
+  // Unsampled: each object weighs 1 / P(sampled). The total: whatever was ever allocated.
+  uint64_t estimated_total_bytes;
+  uint64_t estimated_total_milliobjects;
+  uint64_t estimated_live_bytes;
   uint64_t estimated_live_milliobjects;
   // What was live when the peak of `peak_epoch` began, if that is the newest peak's; else nothing
   // has changed since, and what is live now was live then.

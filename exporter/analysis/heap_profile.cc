@@ -42,17 +42,13 @@ double realtime_of(const TargetInfo& target, uint64_t monotonic_ns) {
   return static_cast<double>(us) / 1e6;
 }
 
-// What the depot knows beyond the live objects. Of freed samples only count and sum are kept, so
-// they weigh as if all were of their mean size, as other heap profilers do it for every sample.
-void add_totals(const Stack& stack, uint32_t interval, Entry& entry) {
-  const uint64_t objects = Cache::clamped_difference(stack.total_objects, stack.live_objects);
-  const uint64_t bytes = Cache::clamped_difference(stack.total_bytes, stack.live_bytes);
-  double weight = 1;
-  if (objects != 0) {
-    weight = object_weight(bytes / objects, interval);
-  }
-  entry.total_objects += entry.live.objects.value + static_cast<double>(objects) * weight;
-  entry.total_bytes += entry.live.bytes.value + static_cast<double>(bytes) * weight;
+// What the depot knows beyond the live objects.
+void add_totals(const Stack& stack, Entry& entry) {
+  const double freed = stack.estimated_total_objects - stack.estimated_live_objects;
+  const uint64_t freed_bytes =
+      Cache::clamped_difference(stack.estimated_total_bytes, stack.estimated_live_bytes);
+  entry.total_objects += entry.live.objects.value + std::max(freed, 0.0);
+  entry.total_bytes += entry.live.bytes.value + static_cast<double>(freed_bytes);
 }
 
 std::optional<double> age(uint64_t reference_ns, uint64_t when_ns) {
@@ -127,14 +123,15 @@ std::map<StackFrames::Ids, Entry> merge(const HeapReading& reading, StackFrames&
   size_t done = 0;
   for (const auto& [handle, stack] : stacks) {
     const auto group = groups.find(handle);
-    if (group == groups.end() && (options.freed == Freed::kLeaveOut || stack->total_objects == 0)) {
+    if (group == groups.end() &&
+        (options.freed == Freed::kLeaveOut || stack->estimated_total_objects == 0)) {
       continue;
     }
     Entry entry;
     if (group != groups.end()) {
       entry.live = group->second;
     }
-    add_totals(*stack, reading.snapshot.target.sample_interval, entry);
+    add_totals(*stack, entry);
     Entry& sum = merged[frames.ids_of(*stack)];
     sum.live.add(entry.live);
     sum.total_objects += entry.total_objects;

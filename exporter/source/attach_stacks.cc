@@ -67,8 +67,9 @@ class Depot {
     stack.generation = record.generation;
     stack.live_objects = record.live_objects;
     stack.live_bytes = record.live_bytes;
-    stack.total_objects = record.total_objects;
-    stack.total_bytes = record.total_bytes;
+    stack.estimated_total_bytes = record.estimated_total_bytes;
+    stack.estimated_total_objects =
+        static_cast<double>(record.estimated_total_milliobjects) / 1000.0;
     stack.estimated_live_bytes = record.estimated_live_bytes;
     stack.estimated_live_objects = static_cast<double>(record.estimated_live_milliobjects) / 1000.0;
     stack.peak = {record.peak_epoch, record.peak_samples, record.peak_estimated_bytes,

@@ -207,8 +207,8 @@ struct Stack {
   uint32_t generation = 0;  // of the module table when it was stored
   uint64_t live_objects = 0;
   uint64_t live_bytes = 0;
-  uint64_t total_objects = 0;
-  uint64_t total_bytes = 0;
+  uint64_t estimated_total_bytes = 0;  // of all that was ever allocated
+  double estimated_total_objects = 0;
   uint64_t estimated_live_bytes = 0;
   double estimated_live_objects = 0;
   struct {

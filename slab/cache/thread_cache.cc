@@ -47,7 +47,7 @@ void ThreadCache::start_sampling(unsigned id) {
   KmemCache* tracked = g_caches.tracked(id);
   const uint64_t distance = draw_distance(id, tracked->object_size());
   s.sample_at = counted(counters_of(bin(id))->allocs) + (distance == 0 ? 0 : distance - 1);
-  s.tracked_batch = distance == 0 ? kTrackedBatch : 1;
+  s.tracked_batch = (distance == 0 ? kTrackedBatch : 1) & 15U;
   // A class has a sample alive now and then: no memory waits for the next one.
   tracked->keep_empty(distance == 0);
 }
@@ -58,7 +58,8 @@ uint64_t ThreadCache::draw_distance(unsigned id, size_t size) {
     return kNever;
   if (SC_UNLIKELY(id >= Config::kFirstObjectId && g_caches.object_pair(id)->track_all))
     return 0;
-  return g_hooks.sample_distance(&rng_, size, sample_interval());
+  slow(id).thinning = thinning_ & 15U;
+  return g_hooks.sample_distance(&rng_, size, sample_interval() << thinning_);
 }
 
 // Sets trip so that list and frees to come stay within the cap (and its slack) and the next
@@ -265,7 +266,7 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   // allocates goes the plain way, because busy_ is set.
   inside_ = false;
   const bool all = id >= Config::kFirstObjectId && g_caches.object_pair(id)->track_all;
-  const uint32_t interval = all ? 1 : sample_interval();  // that the draw was made with
+  const uint32_t interval = all ? 1 : sample_interval() << slow(id).thinning;  // of the draw
   const uint32_t stack = capture();
   inside_ = true;
   Slab* slab = nullptr;
@@ -283,6 +284,7 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   CounterPair* counters = counters_of(bin(id));
   count_up(counters->allocs);
   ++s.bias;  // the list did not change
+  pace_sampling();
   const uint64_t distance = draw_distance(id, cache->object_size());
   s.sample_at = counted(counters->allocs) + (distance == 0 ? 0 : distance - 1);
   return object;

@@ -106,12 +106,13 @@ SC_INLINE bool push_fast(void* object) {
 struct BinSlow {
   FreeObject* reserve;  // free objects beside the list, of any slab
   uint16_t reserve_count;
-  uint8_t tracked_batch;  // how many tracked objects are taken from a slab at once
-  uint8_t flushed_at;     // `allocs` (modulo 2^8) when the list was last too long
-  uint8_t cap;            // objects the list may hold; 0: the bin was never used
-  bool crowded;           // other threads take slabs of this cache too: the thread keeps its own
-  uint16_t slack;         // frees it may take beyond that before the next visit
-  Slab* current;          // CURRENT for this thread, or nullptr
+  uint8_t tracked_batch : 4;  // how many tracked objects are taken from a slab at once
+  uint8_t thinning : 4;       // of the draw of sample_at: see ThreadCache::thinning_
+  uint8_t flushed_at;         // `allocs` (modulo 2^8) when the list was last too long
+  uint8_t cap;                // objects the list may hold; 0: the bin was never used
+  bool crowded;    // other threads take slabs of this cache too: the thread keeps its own
+  uint16_t slack;  // frees it may take beyond that before the next visit
+  Slab* current;   // CURRENT for this thread, or nullptr
   uint64_t bias;
   uint64_t sample_at;     // the value of `allocs` at which an allocation is tracked
   uint32_t missed_at;     // allocs + frees (modulo 2^32) when the list last ran dry or full
@@ -147,8 +148,8 @@ class ThreadCache {
 
   // The caller's stack, as a handle; nothing is tracked meanwhile, or counts in a group.
   uint32_t capture();
-  // Whether a large block of `size` bytes is to be tracked.
-  bool sample_large(size_t size);
+  // Whether a large block of `size` bytes is to be tracked, and the interval it was drawn with.
+  [[nodiscard]] bool sample_large(size_t size, uint32_t* interval);
   // One more or one less large block; no list is involved.
   void count_large_alloc(unsigned owner, size_t size);
   void count_large_free(unsigned owner);
@@ -159,7 +160,7 @@ class ThreadCache {
   // Everything back to the slabs: when the thread ends, and for malloc_trim().
   void flush_all();
 
-  // What this thread draws samples with: mean bytes between two; 1: all; 0: none.
+  // What samples are to be drawn with: mean bytes between two; 1: all; 0: none.
   uint32_t sample_interval() const { return static_cast<uint32_t>(sampling_); }
 
   // While set, nothing is tracked: the thread is capturing a stack, or no owner can be told.
@@ -209,9 +210,12 @@ class ThreadCache {
            slow(id).cap != 0;
   }
   uint64_t draw_distance(unsigned id, size_t size);
+  void draw_large();
   void open_sampling();
   void start_sampling(unsigned id);
   void adapt_sampling();
+  void pace_sampling();
+  SC_COLD void relax_sampling(uint32_t now_ms);
   SC_COLD void drain_requested();
   unsigned id_limit() const;  // one past the last id that may have a bin
   void forget_lists();
@@ -235,6 +239,7 @@ class ThreadCache {
   void flush_tracked(unsigned id);
   static void leave_current(KmemCache* cache, Slab*& current);
   void flush_idle();
+  void heed_if_asked();
   void visit();
 
   BinSlow* slow_;
@@ -249,13 +254,17 @@ class ThreadCache {
   uint32_t heeded_;       // of g_requests, so far
   uint32_t drains_;       // of g_drain_requests, so far
   uint32_t flushes_;      // of g_flush_requests, so far
+  uint32_t paced_ms_;     // when paced_samples_ was last 0
   uint64_t sampling_;     // of g_sampling, as last heard
   uint64_t large_taken_;  // bytes of large blocks since one was freed, or since the last tick
   bool used_;             // the slot has ever had a thread: its counters have a page
   bool warm_;             // without a thread, with lists
   bool opened_;           // the slot's counters may be written
   bool busy_;
-  bool inside_;  // a slow path is at work: after a fork the lists may be in between
+  bool inside_;             // a slow path is at work: after a fork the lists may be in between
+  uint8_t thinning_;        // new draws are made with the interval times 2 to this power
+  uint8_t large_thinning_;  // ... and that of large_countdown_ was
+  uint8_t paced_samples_;
   EnteredGroups groups_;
 };
 static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));
@@ -268,6 +277,11 @@ static_assert(ThreadCache::kFirstHiddenId + ThreadCache::kHiddenIds == Config::k
 void request_drain();
 // To give everything on their lists back.
 void request_flush();
+// To hear of set_sampling().
+void request_sampling();
+
+// ---- which allocations are tracked (thread_sampling.cc) ----
+
 // To draw samples with another interval; in the calling thread too. Objects that are tracked stay
 // so. Between a call and a thread's next visit, at most a list's length of its allocations of each
 // cache is drawn by neither interval.

@@ -3,9 +3,9 @@
 // What a thread does at its visits to the slow path beside serving: look at the clock now and then,
 // give back what it does not use, count large blocks, and do what is asked of all threads.
 //
-//   request_drain() ─┐
-//   request_flush() ─┼─► g_requests ─► a thread's next visit ─► heed_requests()
-//   set_sampling()  ─┘
+//   request_drain()    ─┐
+//   request_flush()    ─┼─► g_requests ─► a thread's next visit ─► heed_requests()
+//   request_sampling() ─┘
 //
 // Nobody waits for a thread, and no thread's lists are touched by another.
 
@@ -23,7 +23,6 @@ constexpr uint64_t kLargePerTick = 4 << 20;
 constinit std::atomic<uint32_t> g_requests{0};  // of any kind
 constinit std::atomic<uint32_t> g_drain_requests{0};
 constinit std::atomic<uint32_t> g_flush_requests{0};
-constinit std::atomic<uint64_t> g_sampling{0};  // changes << 32 | interval
 
 void ask() {
   g_requests.fetch_add(1, std::memory_order_seq_cst);
@@ -43,25 +42,13 @@ void request_flush() {
   ask();
 }
 
-void set_sampling(uint32_t interval) {
-  uint64_t before = g_sampling.load(std::memory_order_relaxed);
-  while (!g_sampling.compare_exchange_weak(before, ((before >> 32) + 1) << 32 | interval,
-                                           std::memory_order_seq_cst)) {
-  }
+void request_sampling() {
   ask();
-  ThreadCache* mine = ThreadCache::current();
-  if (mine != nullptr)
-    mine->heed_requests();
 }
 
-uint32_t sampling() {
-  return static_cast<uint32_t>(g_sampling.load(std::memory_order_relaxed));
-}
-
-void ThreadCache::open_sampling() {
-  if (sampling_ == 0)
-    sampling_ = g_sampling.load(std::memory_order_acquire);
-  large_countdown_ = g_hooks.sample_bytes(&rng_, sample_interval());
+void ThreadCache::heed_if_asked() {
+  if (SC_UNLIKELY(heeded_ != g_requests.load(std::memory_order_relaxed)))
+    heed_requests();
 }
 
 void ThreadCache::heed_requests() {
@@ -87,39 +74,7 @@ void ThreadCache::drain_requested() {
   }
 }
 
-// Samples are drawn with another interval from now on.
-void ThreadCache::adapt_sampling() {
-  const uint64_t sampling = g_sampling.load(std::memory_order_acquire);
-  if (sampling == sampling_)
-    return;
-  sampling_ = sampling;
-  large_countdown_ = g_hooks.sample_bytes(&rng_, sample_interval());
-  inside_ = true;
-  for (unsigned id = Config::kFirstMallocId; id < id_limit(); ++id) {
-    if (!has_bin(id))
-      continue;
-    flush_tracked(id);  // it may be taken in other batches from now on
-    start_sampling(id);
-    rearm(id);
-  }
-  inside_ = false;
-}
-
 // ---- large blocks ---------------------------------------------------------------------------
-
-bool ThreadCache::sample_large(size_t size) {
-  if (busy_)
-    return false;
-  if (SC_UNLIKELY(heeded_ != g_requests.load(std::memory_order_relaxed)))
-    heed_requests();
-  if (large_countdown_ > size) {
-    if (large_countdown_ < kNever)
-      large_countdown_ -= size;
-    return false;
-  }
-  large_countdown_ = g_hooks.sample_bytes(&rng_, sample_interval());
-  return true;
-}
 
 void ThreadCache::count_large_alloc(unsigned owner, size_t size) {
   count_up(counters_of(bin(owner))->allocs);
@@ -138,8 +93,7 @@ void ThreadCache::count_large_free(unsigned owner) {
 
 // The heartbeat: every kVisitsPerTick visits a look at the clock, and what is due then.
 void ThreadCache::visit() {
-  if (SC_UNLIKELY(heeded_ != g_requests.load(std::memory_order_relaxed)))
-    heed_requests();
+  heed_if_asked();
   if (SC_UNLIKELY(g_bell.rung()))
     g_hooks.rung();
   ++visits_;
@@ -150,6 +104,8 @@ void ThreadCache::visit() {
   large_taken_ = 0;
   const uint32_t now_ms = decay_tick();
   g_hooks.tick(now_ms);
+  if (SC_UNLIKELY(thinning_ != 0))
+    relax_sampling(now_ms);
   if (now_ms - last_scan_ms_ < decay_ms())
     return;
   last_scan_ms_ = now_ms;

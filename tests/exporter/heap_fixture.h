@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "exporter/analysis/heap_profile.h"
+#include "exporter/source/object_summary.h"
 #include "exporter/source/snapshot.h"
 
 namespace slabscope::testing {
@@ -68,19 +69,24 @@ class HeapBuilder {
       if (entry.handle == stack) {
         entry.live_objects += count;
         entry.live_bytes += count * size;
-        entry.total_objects += count;
-        entry.total_bytes += count * size;
+        entry.estimated_live_objects += weighed(count, size);
+        entry.estimated_live_bytes += static_cast<uint64_t>(weighed(count * size, size));
       }
     }
+    add_freed(count, size, stack);
   }
-  // Objects of that stack that were tracked and are free again.
+  // Objects of that stack that were tracked; what is not live is free again.
   void add_freed(size_t count, uint64_t size, uint32_t stack) {
     for (Stack& entry : snapshot.stacks) {
       if (entry.handle == stack) {
-        entry.total_objects += count;
-        entry.total_bytes += count * size;
+        entry.estimated_total_objects += weighed(count, size);
+        entry.estimated_total_bytes += static_cast<uint64_t>(weighed(count * size, size));
       }
     }
+  }
+
+  double weighed(uint64_t amount, uint64_t size) const {
+    return static_cast<double>(amount) * object_weight(size, interval_);
   }
 
   HeapProfile build(Freed freed = Freed::kLeaveOut) const {

@@ -217,10 +217,11 @@ class SegmentBuilder {
     stack.record.hash = stack.handle * 7;
     stack.record.frame_count = static_cast<uint32_t>(frames.size());
     stack.record.generation = 1;
-    stack.record.live_objects = stack.record.total_objects = live_objects;
-    stack.record.live_bytes = stack.record.total_bytes = live_bytes;
-    stack.record.estimated_live_bytes = live_bytes;
+    stack.record.live_objects = live_objects;
+    stack.record.live_bytes = live_bytes;
+    stack.record.estimated_live_bytes = stack.record.estimated_total_bytes = live_bytes;
     stack.record.estimated_live_milliobjects = live_objects * 1000;
+    stack.record.estimated_total_milliobjects = live_objects * 1000;
     uint32_t& bucket = buckets_[stack.record.hash % abi::kDepotBuckets];
     stack.record.next = std::exchange(bucket, stack.handle);
     stacks_.push_back(stack);
