@@ -50,13 +50,8 @@ using slabscope::Config;
 extern "C" {
 
 SC_EXPORT void* malloc(size_t size) {
-  if (SC_LIKELY(size <= Config::kFineMax)) {
-    void* object = slabscope::pop_fast(
-        slabscope::bin_at(slabscope::t_malloc_bins, slabscope::SizeClass::fine_offset(size)));
-    if (SC_LIKELY(object != nullptr))
-      return object;
-  }
-  return slabscope::malloc_slow(size);
+  void* object = slabscope::pop_listed(size);
+  return SC_LIKELY(object != nullptr) ? object : slabscope::malloc_slow(size);
 }
 
 SC_EXPORT void free(void* block) {

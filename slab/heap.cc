@@ -53,7 +53,8 @@ LargeBlock take_large(ThreadCache& cache, size_t size, size_t alignment, unsigne
   return large_allocate(size, alignment);
 }
 
-void* allocate_large(size_t size, size_t alignment, Fill fill) {
+// `requested` is what the program asked for, of `size` bytes.
+void* allocate_large(size_t size, size_t alignment, Fill fill, size_t requested) {
   if (size > Config::kMaxRequest) {
     stat_add(g_heap_stats->failures_too_large, 1);
     return nullptr;
@@ -72,7 +73,7 @@ void* allocate_large(size_t size, size_t alignment, Fill fill) {
     return no_memory(size);
   if (tracked) {
     large_set_record(block.address,
-                     g_hooks.track(block.address, size, size, owner, stack, interval));
+                     g_hooks.track(block.address, requested, size, owner, stack, interval));
   }
   cache->count_large_alloc(owner, size);
   if (fill == Fill::kZero && !block.zeroed)
@@ -136,16 +137,16 @@ OwnScope::~OwnScope() {
 void* allocate_slow(size_t size) {
   if (SC_LIKELY(size <= Config::kSmallMax)) {
     const unsigned id = SizeClass::id_of(size);
-    // Sizes above 1 KiB come here first; their lists are as fast once the class is known.
+    // Size 0 comes here first.
     void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
     return SC_LIKELY(object != nullptr) ? object : allocate_small(id, size);
   }
-  return allocate_large(size, Config::kGranule, Fill::kAsIs);
+  return allocate_large(size, Config::kGranule, Fill::kAsIs, size);
 }
 
 void* allocate_zeroed(size_t size) {
   if (size > Config::kSmallMax)
-    return allocate_large(size, Config::kGranule, Fill::kZero);
+    return allocate_large(size, Config::kGranule, Fill::kZero, size);
   void* object = allocate(size);
   if (object != nullptr)
     __builtin_memset(object, 0, size);
@@ -158,7 +159,7 @@ void* allocate_aligned(size_t alignment, size_t size) {
   const unsigned id = SizeClass::aligned_id_of(size, alignment);
   if (id == 0) {
     return allocate_large(size > Config::kSmallMax ? size : Config::kSmallMax + 1, alignment,
-                          Fill::kAsIs);
+                          Fill::kAsIs, size);
   }
   void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
   return object != nullptr ? object : allocate_small(id, size);
@@ -248,12 +249,21 @@ void retrack(void* block, size_t size) {
   }
 }
 
-// Large blocks grow in place or by moving pages; a block that must be copied gets a quarter more,
-// so that a block which grows step by step is copied a logarithmic number of times.
+// A block that grows by a small step and must be copied gets some more, so that one which grows
+// step by step is copied a logarithmic number of times: an eighth of a small one, a quarter of a
+// large one, whose untouched pages cost nothing.
 size_t size_to_copy_into(size_t have, size_t size) {
-  if (have <= Config::kSmallMax || size < have || size >= have + have / 4)
-    return size;
-  return have + have / 4;
+  const size_t more = have <= Config::kSmallMax ? have / 8 : have / 4;
+  return size < have || size >= have + more ? size : have + more;
+}
+
+// A block of `room` bytes for a request of `size`.
+void* allocate_with_room(size_t size, size_t room) {
+  if (room > Config::kSmallMax)
+    return allocate_large(room, Config::kGranule, Fill::kAsIs, size);
+  const unsigned id = SizeClass::id_of(room);
+  void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
+  return object != nullptr ? object : allocate_small(id, size);
 }
 
 }  // namespace
@@ -275,7 +285,7 @@ void* reallocate(void* block, size_t size) {
       return resized;
     }
   }
-  void* fresh = allocate(size_to_copy_into(have, size));
+  void* fresh = allocate_with_room(size, size_to_copy_into(have, size));
   if (fresh == nullptr)
     fresh = allocate(size);
   if (fresh == nullptr)

@@ -38,13 +38,18 @@ class OwnScope {
 SC_NOINLINE void* allocate_slow(size_t size);
 SC_NOINLINE void deallocate_slow(void* block);
 
+// An object off this thread's list for its class; nullptr if there is none, or for a large block.
+SC_INLINE void* pop_listed(size_t size) {
+  if (SC_LIKELY(size <= Config::kFineMax))
+    return pop_fast(bin_at(t_malloc_bins, SizeClass::fine_offset(size)));
+  if (size <= Config::kSmallMax)
+    return pop_fast(bin_at(t_malloc_bins, SizeClass::coarse_id(size) * sizeof(Bin)));
+  return nullptr;
+}
+
 SC_INLINE void* allocate(size_t size) {
-  if (SC_LIKELY(size <= Config::kFineMax)) {
-    void* object = pop_fast(bin_at(t_malloc_bins, SizeClass::fine_offset(size)));
-    if (SC_LIKELY(object != nullptr))
-      return object;
-  }
-  return allocate_slow(size);
+  void* object = pop_listed(size);
+  return SC_LIKELY(object != nullptr) ? object : allocate_slow(size);
 }
 
 SC_INLINE void deallocate(void* block) {

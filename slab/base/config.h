@@ -72,8 +72,10 @@ struct Config {
   static constexpr uint32_t kBinBusy = 24;
   // How far a list may grow past that between two visits, so that a malloc/free loop on a short
   // list visits seldom. Earned by visits that find the list short, lost by one that finds it too
-  // long.
+  // long. The second is for a list that is found (nearly) empty, as one is whose thread frees each
+  // object before it takes the next.
   static constexpr size_t kBinSlackBytes = 32 << 10;
+  static constexpr size_t kBinEmptySlackBytes = 128 << 10;
   static constexpr uint32_t kBinSlackObjects = 128;
   // A list that may hold fewer objects has no slab of its own: all threads take what they seldom
   // need, or in few pieces, from the same slabs, and touch one page instead of one each. Not a

@@ -36,8 +36,10 @@ class SizeClass {
     if (SC_LIKELY(size <= Config::kFineMax)) {
       return static_cast<unsigned>(fine_offset(size == 0 ? 1 : size) / 16);
     }
-    return kCoarseIds[(size - 1) / kCoarseStep];
+    return coarse_id(size);
   }
+  // The same for kFineMax < size <= kSmallMax.
+  static SC_INLINE unsigned coarse_id(size_t size) { return kCoarseIds[(size - 1) / kCoarseStep]; }
 
   // For size <= kFineMax: the byte offset of its 16-byte bin, which is its size rounded up. Size 0
   // gets bin 0, which never has a list: the slow path serves it as size 1.

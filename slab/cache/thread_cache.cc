@@ -342,7 +342,8 @@ void ThreadCache::free_slow(unsigned id, void* object) {
     missed(id);
     s.slack = 0;
   } else {
-    const uint32_t most = objects_within(id, Config::kBinSlackBytes, Config::kBinSlackObjects);
+    const size_t bytes = have <= 1 ? Config::kBinEmptySlackBytes : Config::kBinSlackBytes;
+    const uint32_t most = objects_within(id, bytes, Config::kBinSlackObjects);
     s.slack = static_cast<uint16_t>(s.slack * 2U + 4 < most ? s.slack * 2U + 4 : most);
   }
   rearm(id);
