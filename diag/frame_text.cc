@@ -23,6 +23,30 @@ const abi::ModuleRecord* find_module(ScopeFile& file, uint64_t pc, uint32_t gene
   return nullptr;
 }
 
+// Of at most `*room` bytes.
+const char* path_of(ScopeFile& file, const abi::ModuleRecord& module, size_t* room) {
+  const bool known =
+      module.path < file.section(abi::kSectionStrings).used && module.path < abi::kStringsBytes;
+  const uint32_t path = known ? module.path : 0;
+  *room = abi::kStringsBytes - path;
+  return path == 0 ? "[unnamed]" : file.strings() + path;
+}
+
+// Whether it is a frame of the library's own: by the name, as the tools tell.
+bool is_own(ScopeFile& file, uint64_t pc, uint32_t generation) {
+  const abi::ModuleRecord* module = find_module(file, pc - 1, generation);
+  if (module == nullptr)
+    return false;
+  size_t room = 0;
+  const char* path = path_of(file, *module, &room);
+  const char* name = path;
+  for (size_t i = 0; i < room && path[i] != '\0'; ++i) {
+    if (path[i] == '/')
+      name = path + i + 1;
+  }
+  return __builtin_strncmp(name, "libslabscope.so", sizeof("libslabscope.so") - 1) == 0;
+}
+
 void write_frame(int fd, ScopeFile& file, uint64_t pc, uint32_t generation) {
   Line line;
   line.text("      ");
@@ -30,12 +54,9 @@ void write_frame(int fd, ScopeFile& file, uint64_t pc, uint32_t generation) {
   if (module == nullptr) {
     line.hex(pc);
   } else {
-    const uint32_t path =
-        module->path < file.section(abi::kSectionStrings).used && module->path < abi::kStringsBytes
-            ? module->path
-            : 0;
-    line.text(path == 0 ? "[unnamed]" : file.strings() + path, abi::kStringsBytes - path);
-    line.text("+").hex(pc - module->bias);
+    size_t room = 0;
+    const char* path = path_of(file, *module, &room);
+    line.text(path, room).text("+").hex(pc - module->bias);
   }
   write_line(fd, line.text("\n"));
 }
@@ -47,9 +68,14 @@ void write_line(int fd, const Line& line) {
 }
 
 void write_frames(int fd, ScopeFile& file, abi::StackRecord* record) {
-  for (uint32_t i = 0; i < record->frame_count && i < abi::kMaxFrames; ++i) {
-    write_frame(fd, file, StackDepot::frames_of(record)[i], record->generation);
-  }
+  const uint64_t* frames = StackDepot::frames_of(record);
+  const uint32_t count =
+      record->frame_count < abi::kMaxFrames ? record->frame_count : abi::kMaxFrames;
+  uint32_t first = 0;
+  while (first < count && is_own(file, frames[first], record->generation))
+    ++first;
+  for (uint32_t i = first < count ? first : 0; i < count; ++i)
+    write_frame(fd, file, frames[i], record->generation);
 }
 
 }  // namespace slabscope::diag

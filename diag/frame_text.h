@@ -16,7 +16,7 @@
 namespace slabscope::diag {
 
 void write_line(int fd, const Line& line);
-// One line a frame.
+// One line a frame; without the library's own in front, unless there are no others.
 void write_frames(int fd, ScopeFile& file, abi::StackRecord* record);
 
 }  // namespace slabscope::diag

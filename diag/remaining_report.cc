@@ -45,12 +45,23 @@ void sort(Found* found, size_t count) {
   }
 }
 
+bool belongs(ScopeFile& file, uint32_t cache, const RemainingIn& remaining) {
+  if (remaining.what == RemainingIn::What::kCache && cache == remaining.number)
+    return true;
+  abi::CacheRecord& record = file.caches()[cache];
+  if (cache >= abi::kMaxCaches || !file.ensure(&record, sizeof(record)) || record.group == 0)
+    return false;
+  return (remaining.what == RemainingIn::What::kGroup ? record.group : record.parent) ==
+         remaining.number;
+}
+
 template <typename Visit>
-void for_each_object(const ObjectTable& objects, const RemainingIn& remaining, Visit visit) {
+void for_each_object(ScopeFile& file, const ObjectTable& objects, const RemainingIn& remaining,
+                     Visit visit) {
   const uint32_t end = objects.end();
   for (uint32_t index = 1; index < end; ++index) {
     const abi::ObjectRecord* object = objects.find(index);
-    if (object != nullptr && object->cache - remaining.first_cache < remaining.caches)
+    if (object != nullptr && belongs(file, object->cache, remaining))
       visit(index, *object);
   }
 }
@@ -113,7 +124,7 @@ void write_groups(int fd, ScopeFile& file, const StackDepot& depot, const Object
 void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTable& objects,
                       const RemainingIn& remaining) {
   size_t tracked = 0;
-  for_each_object(objects, remaining, [&](uint32_t index, const abi::ObjectRecord&) {
+  for_each_object(file, objects, remaining, [&](uint32_t index, const abi::ObjectRecord&) {
     objects.mark_remained(index);
     ++tracked;
   });
@@ -124,10 +135,11 @@ void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTa
   auto* found = tracked == 0 ? nullptr : static_cast<Found*>(vm::map(bytes));
   if (found != nullptr) {
     size_t count = 0;
-    for_each_object(objects, remaining, [&](uint32_t index, const abi::ObjectRecord& object) {
+    const auto keep = [&](uint32_t index, const abi::ObjectRecord& object) {
       if (count < tracked)
         found[count++] = {object.when_monotonic_ns, object.stack, index};
-    });
+    };
+    for_each_object(file, objects, remaining, keep);
     sort(found, count);
     write_groups(fd, file, depot, objects, found, count);
     vm::unmap(found, bytes);

@@ -26,8 +26,7 @@ namespace slabscope::diag {
 struct RemainingIn {
   enum class What : uint8_t { kCache, kGroup };
   What what;
-  uint32_t first_cache;  // id
-  uint32_t caches;       // ids from there on
+  uint32_t number;  // the cache's id, or the group's number; children are found by their records
   const char* name;
   uint64_t bytes;    // of an object; of a group: in use
   uint64_t objects;  // in use, with a stack or without

@@ -84,7 +84,7 @@ CacheStats* cache_created(const CacheInfo& info) {
                   info.group != 0 ? g_watch.file.caches()[info.parent].name : info.name);
   __atomic_store_n(&record.state, static_cast<uint32_t>(abi::CacheState::kLive), __ATOMIC_RELEASE);
   raise_used(abi::kSectionCaches, info.id + 1U);
-  if (kind == abi::CacheKind::kObject)
+  if (kind == abi::CacheKind::kObject && info.group == 0)
     watch_event(abi::EventKind::kCacheCreated, info.id);
   watch_refresh();
   return reinterpret_cast<CacheStats*>(&record.stats);

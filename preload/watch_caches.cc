@@ -30,11 +30,19 @@ abi::CacheState outside_state(CacheLife life) {
   return abi::CacheState::kUnused;
 }
 
+// Objects in use of a cache and its children.
+uint64_t remaining_in_all(unsigned id) {
+  const ObjectCache* cache = object_cache(id);
+  return cache == nullptr ? 0 : cache->objects_in_use();
+}
+
 void tell_change(const abi::CacheRecord& record, unsigned id, CacheLife life) {
+  if (record.group != 0)
+    return;  // a group's child comes and goes by itself
   const bool was_seen = record.state != static_cast<uint32_t>(abi::CacheState::kUnused);
   switch (life) {
     case CacheLife::kZombie:
-      watch_event(abi::EventKind::kCacheDetached, id, remaining_in(id).objects);
+      watch_event(abi::EventKind::kCacheDetached, id, remaining_in_all(id));
       break;
     case CacheLife::kRetiring:
       watch_event(abi::EventKind::kCacheDestroyed, id);
@@ -64,8 +72,7 @@ void destroy_refused(const RefusedDestroy& refused) {
     __atomic_store_n(&record.flags, record.flags | abi::kDestroyRefused, __ATOMIC_RELAXED);
   watch_event(abi::EventKind::kDestroyRefused, refused.id, refused.objects);
   watch_report_remaining({.what = diag::RemainingIn::What::kCache,
-                          .first_cache = refused.id,
-                          .caches = 1,
+                          .number = refused.id,
                           .name = refused.name,
                           .bytes = refused.object_size,
                           .objects = refused.objects,

@@ -59,8 +59,7 @@ void group_changed(unsigned number, GroupLife life) {
 
 void group_destroy_refused(const RefusedGroup& refused) {
   watch_report_remaining({.what = diag::RemainingIn::What::kGroup,
-                          .first_cache = refused.first_id,
-                          .caches = Config::kGroupIds,
+                          .number = refused.number,
                           .name = refused.name,
                           .bytes = refused.bytes,
                           .objects = refused.objects,

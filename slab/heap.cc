@@ -24,11 +24,6 @@ void* no_memory(size_t size) {
   return nullptr;
 }
 
-// What the shim allocates for itself is in no group, nor is what a capture allocates.
-bool in_group(ThreadCache& cache) {
-  return SC_UNLIKELY(cache.groups().base != 0) && !cache.busy() && !ThreadRegistry::own_mode();
-}
-
 void* allocate_small(unsigned id, size_t size) {
   // By the class, which knows of an alignment, not by the size.
   if (SC_UNLIKELY(ThreadRegistry::own_mode()) &&
@@ -176,7 +171,7 @@ void deallocate_slow(void* block) {
       return;
     }
     ObjectCache* programs =
-        cache->id() < Config::kFirstObjectId ? nullptr : object_cache(cache->id());
+        cache->id() < Config::kFirstObjectId ? nullptr : object_cache_owning(cache->id());
     if (SC_UNLIKELY(programs != nullptr)) {
       programs->free_in_slab(cache, slab, block);
       return;
@@ -309,6 +304,7 @@ void heap_lock_for_fork() {
   g_threads.lock_for_fork();
   g_object_caches.lock_for_fork();
   g_groups.lock_for_fork();
+  g_cache_children.lock_for_fork();
   g_caches.lock_for_fork();
   large_lock_for_fork();
   slab_records_lock_for_fork();
@@ -324,6 +320,7 @@ void heap_unlock_after_fork() {
   slab_records_unlock_after_fork();
   large_unlock_after_fork();
   g_caches.unlock_after_fork();
+  g_cache_children.unlock_after_fork();
   g_groups.unlock_after_fork();
   g_object_caches.unlock_after_fork();
   g_threads.unlock_after_fork();
@@ -338,6 +335,8 @@ void heap_reset_after_fork() {
   large_reset_after_fork();
   g_caches.reset_after_fork();
   g_threads.reset_after_fork();
+  g_groups.reset_locks_after_fork();
+  g_cache_children.reset_after_fork();
   g_object_caches.reset_after_fork();
   g_groups.reset_after_fork();
 }

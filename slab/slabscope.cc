@@ -32,6 +32,9 @@ SC_INLINE slab_cache* outside(ObjectCache* cache) {
 
 SC_NOINLINE void* allocate_slow(ObjectCache* cache) {
   Error error = 0;
+  void* listed = cache->pop_from_child();
+  if (SC_LIKELY(listed != nullptr))
+    return listed;
   void* object = cache->allocate_slow(&error);
   if (object == nullptr)
     errno = error;
@@ -39,7 +42,7 @@ SC_NOINLINE void* allocate_slow(ObjectCache* cache) {
 }
 
 SC_INLINE void* allocate(ObjectCache* cache) {
-  void* object = pop_fast(bin_at(t_bins, cache->bin_offset()));
+  void* object = pop_fast(bin_at(t_object_bins, cache->bin_offset()));
   return SC_LIKELY(object != nullptr) ? object : allocate_slow(cache);
 }
 
@@ -141,7 +144,7 @@ SC_EXPORT slab_cache* slab_cache_of(const void* object) {
   const slabscope::KmemCache* cache = chunk->slab->cache.load(std::memory_order_acquire);
   if (cache == nullptr || cache->id() < slabscope::Config::kFirstObjectId)
     return nullptr;
-  return outside(slabscope::object_cache(cache->id()));
+  return outside(slabscope::object_cache_owning(cache->id()));
 }
 
 SC_EXPORT const char* slab_cache_name(const slab_cache* cache) {
@@ -158,16 +161,16 @@ SC_EXPORT int slab_cache_get_stats(slab_cache* cache, slab_cache_stats* stats) {
   const ObjectCache* object_cache = inside(cache)->target();
   if (!slabscope::g_caches.ready(object_cache->id()))
     return -EINVAL;
-  const slabscope::CounterPair total = slabscope::g_threads.total(object_cache->id());
-  const slabscope::CacheStats& kept = slabscope::g_caches.stats(object_cache->id());
+  const slabscope::PartSums sums = object_cache->sums();
+  const slabscope::CounterPair& total = sums.counts;
   *stats = {.active_objects = total.allocs - total.frees,
             .allocations_total = total.allocs,
             .frees_total = total.frees,
             .object_size = object_cache->plain.object_size(),
             .objects_per_slab = object_cache->plain.capacity(),
             .slab_size = object_cache->plain.slab_bytes(),
-            .slabs = slabscope::stat_get(kept.slabs),
-            .slabs_empty = slabscope::stat_get(kept.slabs_empty),
+            .slabs = sums.stats.slabs,
+            .slabs_empty = sums.stats.slabs_empty,
             .allocations_refused = object_cache->refused()};
   return 0;
 }

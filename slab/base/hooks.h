@@ -89,6 +89,7 @@ enum class GroupLife : uint8_t {
 
 // A group whose destruction was refused, because objects of it were in use or threads in it.
 struct RefusedGroup {
+  unsigned number;
   unsigned first_id;
   const char* name;
   uint64_t objects;

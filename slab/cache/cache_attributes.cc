@@ -46,14 +46,19 @@ bool parse(const char* text, uint64_t* value) {
 }
 
 uint64_t stat_of(const ObjectCache& cache, uint64_t CacheStats::*field) {
-  return stat_get(g_caches.stats(cache.id()).*field);
+  return cache.sums().stats.*field;
 }
 
 SlabCensus census(ObjectCache& cache) {
-  const SlabCensus plain = cache.plain.census();
-  const SlabCensus tracked = cache.tracked.census();
-  return {.partial_objects = plain.partial_objects + tracked.partial_objects,
-          .current = plain.current + tracked.current};
+  SlabCensus sum{};
+  cache.for_each_part([&](ObjectPair& part, unsigned) {
+    for (KmemCache* of : {&part.plain, &part.tracked}) {
+      const SlabCensus found = of->census();
+      sum.partial_objects += found.partial_objects;
+      sum.current += found.current;
+    }
+  });
+  return sum;
 }
 
 void nothing(ObjectCache&, Line&) {}
@@ -91,8 +96,10 @@ int store_shrink(ObjectCache& cache, const char* text) {
 int store_validate(ObjectCache& cache, const char* text) {
   if (text[0] != '1')
     return -EINVAL;
-  cache.plain.validate();
-  cache.tracked.validate();
+  cache.for_each_part([](ObjectPair& part, unsigned) {
+    part.plain.validate();
+    part.tracked.validate();
+  });
   return 0;
 }
 
@@ -100,8 +107,10 @@ int store_min_partial(ObjectCache& cache, const char* text) {
   uint64_t slabs = 0;
   if (!parse(text, &slabs) || slabs > UINT32_MAX)
     return -EINVAL;
-  cache.plain.set_min_partial(static_cast<uint32_t>(slabs));
-  cache.tracked.set_min_partial(static_cast<uint32_t>(slabs));
+  cache.for_each_part([&](ObjectPair& part, unsigned) {
+    part.plain.set_min_partial(static_cast<uint32_t>(slabs));
+    part.tracked.set_min_partial(static_cast<uint32_t>(slabs));
+  });
   return 0;
 }
 

@@ -8,7 +8,8 @@
 // Malloc's ids are 1 .. kOwnId - 1 (size_class.h). kOwnId holds what is allocated on behalf of the
 // shim (see OwnScope in slab/heap.h), so that it is not taken for the program's. kLargeId is what
 // large.h counts under, which has statistics but no slabs. From kFirstObjectId on ids belong to
-// caches that a program makes and destroys (object_cache.h) and to groups' children (group.h):
+// caches that a program makes and destroys (object_cache.h) and to groups' children (group.h,
+// cache_child.h):
 // their pairs are made there, stay where they are for ever, and are reused. Locks: one for making
 // caches; above every cache's own.
 
@@ -28,6 +29,7 @@ namespace slabscope {
 enum class PairKind : uint8_t {
   kObject,      // an ObjectCache
   kGroupChild,  // a group's part of one of malloc's caches (group.h)
+  kCacheChild,  // a group's part of an ObjectCache (cache_child.h)
 };
 
 // The caches of a program's own id, and what a thread's slow path must know of them.

@@ -6,6 +6,8 @@
 
 #include <new>
 
+#include "slab/base/panic.h"
+#include "slab/cache/cache_child.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
 
@@ -30,6 +32,10 @@ Group::InUse Group::in_use() const {
     sum.bytes += g_caches.has_slabs(id) ? objects * child.plain.object_size()
                                         : stat_get(child.stats->live_bytes);
   });
+  uint64_t bytes = 0;
+  const CounterPair of_caches = g_cache_children.in_use_of(*this, &bytes);
+  sum.objects += of_caches.allocs - of_caches.frees;
+  sum.bytes += bytes;
   return sum;
 }
 
@@ -201,6 +207,7 @@ Group* Groups::joined(const char* name, unsigned before) {
 
 Error Groups::destroy(Group* group, WhenBusy when_busy, uint64_t* left) {
   *left = 0;
+  g_cache_children.flush_callbacks_of(*group);
   {
     MutexLock lock(mutex_);
     const GroupLife life = group->life();
@@ -213,7 +220,8 @@ Error Groups::destroy(Group* group, WhenBusy when_busy, uint64_t* left) {
   const Group::InUse in_use = group->in_use();
   *left = in_use.objects + threads;
   if (*left != 0 && when_busy == WhenBusy::kRefuse) {
-    g_hooks.group_destroy_refused({.first_id = group->base_,
+    g_hooks.group_destroy_refused({.number = group->number_,
+                                   .first_id = group->base_,
                                    .name = group->name_,
                                    .objects = in_use.objects,
                                    .bytes = in_use.bytes,
@@ -230,6 +238,7 @@ Error Groups::destroy(Group* group, WhenBusy when_busy, uint64_t* left) {
   if (*left == 0)
     retire(*group);
   let_go(*group);
+  g_cache_children.settle();
   return 0;
 }
 
@@ -269,6 +278,7 @@ void Groups::retire(Group& group) {
   });
   request_drain();
   group.for_each_child([](GroupChild&, unsigned id) { g_threads.drain(id); });
+  g_cache_children.retire_of(group);
 }
 
 void Groups::let_go(Group& group) {
@@ -283,7 +293,7 @@ void Groups::try_finish(Group* group) {
   MutexLock lock(mutex_);
   if (group->life() != GroupLife::kRetiring || group->references_ != 0)
     return;
-  bool done = true;
+  bool done = group->cache_children_.load(std::memory_order_seq_cst) == 0;
   group->for_each_child([&](const GroupChild& child, unsigned) {
     done = done && child.holders.load(std::memory_order_seq_cst) == 0 && child.plain.slabs() == 0 &&
            child.tracked.slabs() == 0;
@@ -296,6 +306,7 @@ void Groups::try_finish(Group* group) {
 void Groups::finish_locked(Group& group) {
   group.for_each_child([&](GroupChild& child, unsigned id) {
     const CounterPair total = g_threads.total(id);
+    SC_DCHECK(!g_caches.has_slabs(id) || total.allocs == total.frees);
     g_hooks.cache_changed(id, CacheLife::kFree);
     add_to_ledger_locked(child, id - group.base_, total);
     g_threads.reset_counters(id);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Group: what a memory cgroup is to the kernel: children of malloc's caches that count apart.
+// Group: what a memory cgroup is to the kernel: children of malloc's caches, and of programs' own
+// (cache_child.h), that count apart.
 //
 //   root cache  malloc-64  id 4 ─────┬─ thread in no group:  t_malloc_bins ─► bin of id 4
 //                                    │
@@ -32,7 +33,8 @@
 //      no slab. Its id is in nobody's base by then: "cleared from the index before it retires".
 //   4. A Group is never unmapped: a stale handle finds a state, not another's memory.
 // Locks: Groups::making_ (outermost of all: making a group takes the thread registry's lock), and
-// Groups::mutex_, beside ObjectCaches::mutex_. Neither is held by the callback of a limit.
+// Groups::mutex_, beside ObjectCaches::mutex_ and above CacheChildren's. Neither is held by the
+// callback of a limit.
 
 #pragma once
 
@@ -49,6 +51,7 @@
 #include "slab/cache/large.h"
 #include "slab/cache/object_cache.h"
 #include "slab/cache/thread_cache.h"
+#include "slab/cache/thread_registry.h"
 
 namespace slabscope {
 
@@ -80,6 +83,7 @@ class Group {
 
  private:
   friend class Groups;
+  friend class CacheChildren;
 
   void thread_came();
   void thread_left();
@@ -94,6 +98,7 @@ class Group {
   unsigned generation_ = 0;
   uint32_t references_ = 0;  // under Groups::mutex_
   std::atomic<uint64_t> threads_{0};
+  std::atomic<uint32_t> cache_children_{0};  // of object caches, not FREE
   std::atomic<OnLimit> on_limit_{nullptr};
   Budget budget_;
   GroupStats* stats_ = nullptr;
@@ -148,6 +153,10 @@ class Groups {
   void unlock_making_after_fork() SC_NO_THREAD_ANALYSIS { making_.unlock(); }
   void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
   void unlock_after_fork() SC_NO_THREAD_ANALYSIS { mutex_.unlock(); }
+  void reset_locks_after_fork() {
+    making_.reset_after_fork();
+    mutex_.reset_after_fork();
+  }
   // In the child: the threads that are gone are in no group; what they were destroying is alive.
   void reset_after_fork();
 
@@ -179,6 +188,14 @@ extern constinit Groups g_groups;
 
 // A thread has drained its bin of a group's child.
 void group_child_let_go(unsigned id);
+
+// Whether what the thread allocates now is its group's: what the shim allocates for itself is in
+// none, nor is what a capture allocates.
+inline bool in_group(const ThreadCache& cache) {
+  return SC_UNLIKELY(cache.groups().base != 0) && !cache.busy() && !ThreadRegistry::own_mode();
+}
+// Whether a thread that is grouped by its name is to be asked for it now.
+bool look_due(EnteredGroups& groups);
 
 // For a thread that is in a group: an object for malloc's `id`, a large block and the id that it
 // counts under; nullptr without memory.

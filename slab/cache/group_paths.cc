@@ -5,6 +5,7 @@
 
 #include <new>
 
+#include "slab/cache/cache_child.h"
 #include "slab/cache/group.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
@@ -16,6 +17,17 @@ namespace {
 // the slow path, when it may just have been given one, then seldom.
 constexpr uint8_t kFirstLooks = 64;
 constexpr uint8_t kVisitsPerLook = 64;
+
+// The number of the innermost group, 0 for none.
+unsigned current_number(const EnteredGroups& groups) {
+  if (groups.depth == 0)
+    return groups.home;
+  const unsigned known =
+      groups.depth < Config::kGroupNesting ? unsigned{groups.depth} : Config::kGroupNesting;
+  return groups.inner[known - 1];
+}
+
+}  // namespace
 
 bool look_due(EnteredGroups& groups) {
   if (groups.home == 0)
@@ -30,26 +42,16 @@ bool look_due(EnteredGroups& groups) {
   return true;
 }
 
-// The number of the innermost group, 0 for none.
-unsigned current_number(const EnteredGroups& groups) {
-  if (groups.depth == 0)
-    return groups.home;
-  const unsigned known =
-      groups.depth < Config::kGroupNesting ? unsigned{groups.depth} : Config::kGroupNesting;
-  return groups.inner[known - 1];
-}
-
-}  // namespace
-
 // ---- entering and leaving -------------------------------------------------------------------
 
 Group* Groups::current(const ThreadCache& cache) const {
-  const unsigned number = current_number(const_cast<ThreadCache&>(cache).groups());
+  const unsigned number = current_number(cache.groups());
   return number == 0 ? nullptr : groups_[number].load(std::memory_order_acquire);
 }
 
 void Groups::point_bins(ThreadCache& cache) {
   const Group* group = current(cache);
+  cache.groups().current = static_cast<uint8_t>(group == nullptr ? 0 : group->number_);
   cache.set_group_base(group == nullptr ? 0 : group->base_);
 }
 
@@ -177,8 +179,13 @@ bool Groups::make_room(ThreadCache& cache, Group& group, size_t wanted) {
   if (!group.budget_.limited())
     return false;
   const uint64_t held = group.held_bytes();
-  cache.flush_run(group.base_);
+  cache.flush_ids(group.base_, Config::kGroupIds);
   group.for_each_child([](GroupChild& child, unsigned) {
+    (void)child.plain.shrink();
+    (void)child.tracked.shrink();
+  });
+  g_cache_children.for_each(group, [&](CacheChild& child) {
+    cache.flush_ids(child.id, 1);
     (void)child.plain.shrink();
     (void)child.tracked.shrink();
   });
@@ -232,8 +239,6 @@ LargeBlock group_allocate_large(ThreadCache& cache, size_t size, size_t alignmen
 // ---- fork -----------------------------------------------------------------------------------
 
 void Groups::reset_after_fork() SC_NO_THREAD_ANALYSIS {
-  making_.reset_after_fork();
-  mutex_.reset_after_fork();
   ThreadCache* mine = ThreadRegistry::own_mode() || ThreadCache::current() != nullptr
                           ? g_threads.current_or_start()
                           : nullptr;

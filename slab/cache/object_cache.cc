@@ -16,7 +16,7 @@ constexpr size_t kLeastObject = 16;  // a place in a slab
 }  // namespace
 
 uint64_t ObjectCache::objects_in_use() const {
-  const CounterPair total = g_threads.total(id_);
+  const CounterPair total = sums().counts;
   return total.allocs - total.frees;
 }
 
@@ -118,10 +118,13 @@ void ObjectCache::open_gate() {
 unsigned ObjectCache::shrink() {
   if (is_alias())
     return target()->shrink();
-  g_threads.drain(id_);
-  const unsigned released = typesafe()     ? release_idle()
-                            : constructs() ? release_empty(plain) + release_empty(tracked)
-                                           : plain.shrink() + tracked.shrink();
+  unsigned released = 0;
+  for_each_part([&](ObjectPair& part, unsigned id) {
+    g_threads.drain(id);
+    released += typesafe()     ? release_idle(part)
+                : constructs() ? release_empty(part.plain) + release_empty(part.tracked)
+                               : part.plain.shrink() + part.tracked.shrink();
+  });
   if (released != 0)
     g_hooks.event({HeapEvent::Kind::kShrunk, id_, released, nullptr});
   if (leaving())
@@ -130,13 +133,13 @@ unsigned ObjectCache::shrink() {
 }
 
 // What is empty now, and is still so after a grace period.
-unsigned ObjectCache::release_idle() {
-  const uint32_t plain_mark = plain.mark_idle();
-  const uint32_t tracked_mark = tracked.mark_idle();
+unsigned ObjectCache::release_idle(ObjectPair& part) {
+  const uint32_t plain_mark = part.plain.mark_idle();
+  const uint32_t tracked_mark = part.tracked.mark_idle();
   grace_.wait();
   unsigned released = 0;
-  for (KmemCache* cache : {&plain, &tracked}) {
-    const uint32_t mark = cache == &plain ? plain_mark : tracked_mark;
+  for (KmemCache* cache : {&part.plain, &part.tracked}) {
+    const uint32_t mark = cache == &part.plain ? plain_mark : tracked_mark;
     for (Slab* slab = cache->take_idle(mark); slab != nullptr; slab = cache->take_idle(mark)) {
       destruct_slab(*cache, slab);
       cache->release_slab(slab);
@@ -149,10 +152,25 @@ unsigned ObjectCache::release_idle() {
 // Each free comes to the slow path from now on, whoever frees: the last one must be seen.
 void ObjectCache::send_frees_to_slow_path() {
   mapped_id_.store(kNoId, std::memory_order_seq_cst);
-  plain.set_mapped_id(0);
-  if (plain.slabs() == 0 || constructs())
-    return;
-  for_each_slab(plain, [this](Slab* slab) { plain.remap(slab); });
+  for_each_part([this](ObjectPair& part, unsigned) {
+    part.plain.set_mapped_id(0);
+    if (part.plain.slabs() != 0 && !constructs())
+      for_each_slab(part.plain, [&](Slab* slab) { part.plain.remap(slab); });
+  });
+}
+
+// What is free in the cache, or in a child of it, is destructed and goes.
+void ObjectCache::retire_part(ObjectPair& part) {
+  for (KmemCache* cache : {&part.plain, &part.tracked}) {
+    if (constructs() && cache->slabs() > 0)
+      for_each_slab(*cache, [&](Slab* slab) { destruct_slab(*cache, slab); });
+    cache->set_keep_empty(KeepEmpty::kNone);
+    (void)cache->shrink();
+  }
+}
+
+void ObjectCache::drain_parts() {
+  for_each_part([](ObjectPair&, unsigned id) { g_threads.drain(id); });
 }
 
 // The decision is made: what is free goes, and what becomes free will go by itself. Of a typesafe
@@ -161,42 +179,45 @@ void ObjectCache::send_frees_to_slow_path() {
 // a zombie has in use can, so its memory stays whole until ObjectCaches::settle() calls again.
 void ObjectCache::retire() {
   SC_TEST_POINT(kDestroyQuiet, id_);
+  g_cache_children.leave(*this);
   send_frees_to_slow_path();
   const bool wait = typesafe() && life() == CacheLife::kZombie;
   if (typesafe() && !wait)
     grace_.wait();
-  for (KmemCache* cache : {&plain, &tracked}) {
-    if (wait)
-      break;
-    if (constructs() && cache->slabs() > 0)
-      for_each_slab(*cache, [&](Slab* slab) { destruct_slab(*cache, slab); });
-    cache->set_keep_empty(KeepEmpty::kNone);
-    (void)cache->shrink();
-  }
+  for_each_part([&](ObjectPair& part, unsigned) {
+    if (!wait)
+      retire_part(part);
+  });
+  g_cache_children.for_each(*this, [](CacheChild& child) { g_cache_children.settled(child); });
   request_drain();
-  g_threads.drain(id_);
+  drain_parts();
 }
 
 // The same, where the thread that was at it does not exist. What it had not destructed stays so:
 // destructors are the program's, and do not belong into a fork handler.
 void ObjectCache::retire_in_child() {
+  g_cache_children.leave(*this);
   send_frees_to_slow_path();
-  if (!typesafe()) {
-    for (KmemCache* cache : {&plain, &tracked}) {
+  for_each_part([this](ObjectPair& part, unsigned) {
+    for (KmemCache* cache : {&part.plain, &part.tracked}) {
+      if (typesafe())
+        continue;
       cache->set_keep_empty(KeepEmpty::kNone);
       (void)cache->shrink();
     }
-  }
+  });
+  g_cache_children.for_each(*this, [](CacheChild& child) { g_cache_children.settled(child); });
   request_drain();
 }
 
 // ---- what can be reset ----------------------------------------------------------------------
 
 uint64_t ObjectCache::counted_since_creation(ResettableStat stat) const {
-  const CacheStats& kept = *__atomic_load_n(&stats, __ATOMIC_ACQUIRE);
+  const PartSums all = sums();
+  const CacheStats& kept = all.stats;
   switch (stat) {
     case ResettableStat::kFastAllocs: {
-      const uint64_t allocs = g_threads.total(id_).allocs;
+      const uint64_t allocs = all.counts.allocs;
       const uint64_t slow = stat_get(kept.slow_allocations);
       return allocs > slow ? allocs - slow : 0;
     }

@@ -29,6 +29,9 @@
 //   alias ──target_──► shared ◄──target_── alias        gates of both lead to the shared one's bins
 // An alias has an id, a record and a name, but neither slabs nor bins nor counts.
 //
+// Groups: what a thread in a group allocates comes from a child of the cache (cache_child.h), which
+// is a part of it: a cache is empty when all its parts are, and goes after its children.
+//
 // Invariants
 //   1. life_ changes under ObjectCaches::mutex_; kDying excludes every other destroyer.
 //   2. Decide first, unlink second: up to the decision nothing is taken from anybody.
@@ -37,7 +40,7 @@
 //   5. ctor, dtor, grace periods, hooks that capture or write reports: without a lock of slab/.
 //   6. A show or store is counted in shows_; removal waits for it after the name is gone, without a
 //      lock. references_ keeps the record from being reused, and nothing else.
-// Locks: ObjectCaches::mutex_, below the thread registry's, above CacheTable's.
+// Locks: ObjectCaches::mutex_, below the thread registry's, above CacheChildren's.
 
 #pragma once
 
@@ -49,6 +52,7 @@
 #include "slab/base/compiler.h"
 #include "slab/base/hooks.h"
 #include "slab/base/mutex.h"
+#include "slab/cache/cache_child.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/given_name.h"
 #include "slab/cache/grace_period.h"
@@ -96,9 +100,31 @@ class ObjectCache : public ObjectPair {
   uint32_t mapped_id() const { return mapped_id_.load(std::memory_order_relaxed); }
 
   [[nodiscard]] SC_INLINE void* allocate(Error* error) {
-    Bin* bin = bin_at(t_bins, bin_offset());
-    void* object = pop_fast(bin);
+    void* object = pop_fast(bin_at(t_object_bins, bin_offset()));
+    if (SC_UNLIKELY(object == nullptr))
+      object = pop_from_child();
     return SC_LIKELY(object != nullptr) ? object : allocate_slow(error);
+  }
+  // For a thread in a group, whose t_object_bins have nothing: from its list of the group's child.
+  SC_INLINE void* pop_from_child() {
+    if (t_object_bins == t_bins || bin_offset() == 0)
+      return nullptr;
+    const auto* mine = reinterpret_cast<const ThreadCache*>(t_bins + ThreadCache::kOffset);
+    const unsigned id = target()->children_[mine->groups().current].load(std::memory_order_acquire);
+    return pop_fast(bin_at(t_bins, id * sizeof(Bin)));  // 0: a bin without a list
+  }
+  // To the thread's list, if the object is a child's and the list has room for it.
+  SC_INLINE bool push_to_child(void* object) {
+    const size_t index = g_page_map.index_of(object);
+    if (bin_offset() == 0 || index >= g_page_map.chunk_limit())
+      return false;
+    const unsigned id = g_page_map.id_at(index);
+    if (id < Config::kFirstObjectId)
+      return false;
+    const ObjectPair* pair = g_caches.object_pair(id);
+    return pair->pair_kind == PairKind::kCacheChild &&
+           static_cast<const CacheChild*>(pair)->root.load(std::memory_order_relaxed) == target() &&
+           push_listed(bin_at(t_bins, id * sizeof(Bin)), object);
   }
   SC_INLINE void deallocate(void* object) {
     const size_t index = g_page_map.index_of(object);
@@ -110,7 +136,7 @@ class ObjectCache : public ObjectPair {
 
   SC_NOINLINE void* allocate_slow(Error* error);
   SC_NOINLINE void free_slow(void* object);
-  // For free(): `object` lies in `slab`, which is of `cache`, one of this pair.
+  // For free(): `object` lies in `slab`, which is of `cache`, one of this pair or of a child's.
   void free_in_slab(KmemCache* cache, Slab* slab, void* object);
 
   unsigned id() const { return id_; }
@@ -133,7 +159,19 @@ class ObjectCache : public ObjectPair {
   // Names that a shared cache has besides the first.
   uint32_t other_names() const;
   void (*constructor() const)(void*) { return constructor_; }
+  // Of the cache and its children together.
+  PartSums sums() const { return g_cache_children.sums(*this); }
   uint64_t objects_in_use() const;
+  // Calls visit(pair, id) for each child, which is held meanwhile, and then for the cache itself.
+  template <typename Visit>
+  void for_each_part(Visit visit) {
+    g_cache_children.for_each(*this, [&](CacheChild& child) { visit(child, child.id); });
+    visit(*this, id_);
+  }
+  // The id that threads in group `number` allocate from; 0: none yet.
+  unsigned child_of(unsigned number) const {
+    return children_[number].load(std::memory_order_seq_cst);
+  }
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
   // Gives empty slabs back, what the caller and threads that ended keep included. Returns how many.
@@ -148,7 +186,10 @@ class ObjectCache : public ObjectPair {
 
  private:
   friend class ObjectCaches;
+  friend class CacheChildren;
 
+  void* allocate_in(unsigned part, ThreadCache& cache, size_t wanted);
+  void* allocate_place(ThreadCache& cache, size_t wanted);
   void* allocate_held(const ObjectCache& through, Error* error);
   uint64_t counted_since_creation(ResettableStat stat) const;
 
@@ -179,8 +220,10 @@ class ObjectCache : public ObjectPair {
   bool destruct(void* place);
   void destruct_slab(KmemCache& cache, Slab* slab);
   unsigned release_empty(KmemCache& cache);
-  unsigned release_idle();
+  unsigned release_idle(ObjectPair& part);
   void send_frees_to_slow_path();
+  void retire_part(ObjectPair& part);
+  void drain_parts();
   void retire();
   void retire_in_child();
   [[noreturn]] SC_COLD void wrong_cache(const void* object, unsigned id) const;
@@ -208,6 +251,9 @@ class ObjectCache : public ObjectPair {
   uint64_t release_at_ms_ = 0;                 // with a release delay
   uint64_t reset_at_[static_cast<unsigned>(ResettableStat::kCount)] = {};
   ObjectCache* next_unused_ = nullptr;
+  std::atomic<uint32_t> child_count_{0};  // not FREE
+  // By a group's number: the id that its threads allocate from (cache_child.h).
+  std::atomic<uint16_t> children_[Config::kMaxGroups + 1] = {};
   char name_[kNameBytes] = {};
 };
 
@@ -287,6 +333,13 @@ inline ObjectCache* object_cache(unsigned id) {
   ObjectPair* pair = g_caches.object_pair(id);
   return pair != nullptr && pair->pair_kind == PairKind::kObject ? static_cast<ObjectCache*>(pair)
                                                                  : nullptr;
+}
+// The one whose objects have that id: its own, or a child's.
+inline ObjectCache* object_cache_owning(unsigned id) {
+  ObjectPair* pair = g_caches.object_pair(id);
+  return pair == nullptr || pair->pair_kind != PairKind::kCacheChild
+             ? object_cache(id)
+             : static_cast<CacheChild*>(pair)->root.load(std::memory_order_acquire);
 }
 // The first one with an id from `id` on; nullptr if there is none.
 inline ObjectCache* object_cache_from(unsigned id) {

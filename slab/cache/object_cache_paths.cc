@@ -8,6 +8,7 @@
 #include "slab/base/panic.h"
 #include "slab/base/test_point.h"
 #include "slab/cache/cache_guard.h"
+#include "slab/cache/group.h"
 #include "slab/cache/object_cache.h"
 
 namespace slabscope {
@@ -84,6 +85,41 @@ void* ObjectCache::allocate_slow(Error* error) {
   return object;
 }
 
+// From the cache itself or a child of it, which is held.
+void* ObjectCache::allocate_in(unsigned part, ThreadCache& cache, size_t wanted) {
+  void* place = nullptr;
+  if (constructs())
+    place = pop_fast(bin_at(cache.bins(), part * sizeof(Bin)));
+  if (place == nullptr)
+    place = cache.allocate_slow(part, wanted);
+  if (SC_UNLIKELY(g_caches.object_pair(part)->draining.load(std::memory_order_seq_cst)))
+    cache.drain(part);  // its drain may have come before the bin
+  return place;
+}
+
+void* ObjectCache::allocate_place(ThreadCache& cache, size_t wanted) {
+  if (SC_UNLIKELY(!cache.need_object_bins()))
+    return nullptr;
+  if (SC_LIKELY(!in_group(cache)))
+    return allocate_in(id_, cache, wanted);
+  for (;;) {
+    if (SC_UNLIKELY(look_due(cache.groups())))
+      g_hooks.thread_renamed();
+    Group* group = g_groups.current(cache);
+    if (group == nullptr)
+      return allocate_in(id_, cache, wanted);
+    const unsigned part = g_cache_children.hold_for(*this, *group);
+    if (SC_UNLIKELY(part == 0))
+      return nullptr;
+    void* place = allocate_in(part, cache, wanted);
+    let_go_of_bin(part);
+    if (SC_LIKELY(place != nullptr) || life() != CacheLife::kLive ||
+        !g_groups.make_room(cache, *group, wanted)) {
+      return place;
+    }
+  }
+}
+
 // For an allocation `through` this cache or an alias of it.
 void* ObjectCache::allocate_held(const ObjectCache& through, Error* error) {
   if (through.life() != CacheLife::kLive || life() != CacheLife::kLive) {
@@ -95,14 +131,13 @@ void* ObjectCache::allocate_held(const ObjectCache& through, Error* error) {
   void* place = nullptr;
   {
     CacheGuard guard;
-    if (guard && guard->need_object_bins()) {
-      if (constructs())
-        place = pop_fast(bin_at(guard->bins(), id_ * sizeof(Bin)));
-      if (place == nullptr)
-        place = guard->allocate_slow(id_, through.size());
-      if (SC_UNLIKELY(draining.load(std::memory_order_seq_cst)))
-        guard->drain(id_);  // its drain may have come before the bin
-    }
+    if (guard)
+      place = allocate_place(*guard.get(), through.size());
+  }
+  if (place == nullptr && life() != CacheLife::kLive) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    *error = ENODEV;
+    return nullptr;
   }
   if (place == nullptr) {
     stat_add(g_heap_stats->failures_no_memory, 1);
@@ -124,7 +159,7 @@ void* ObjectCache::allocate_held(const ObjectCache& through, Error* error) {
 void ObjectCache::wrong_cache(const void* object, unsigned id) const {
   stat_add(g_heap_stats->errors_invalid_free, 1);
   Line detail;
-  const ObjectCache* owner = id < Config::kFirstObjectId ? nullptr : object_cache(id);
+  const ObjectCache* owner = id < Config::kFirstObjectId ? nullptr : object_cache_owning(id);
   if (owner == nullptr) {
     detail.text("it is malloc's");
   } else {
@@ -135,7 +170,7 @@ void ObjectCache::wrong_cache(const void* object, unsigned id) const {
 }
 
 void ObjectCache::free_slow(void* object) {
-  if (object == nullptr)
+  if (object == nullptr || push_to_child(object))
     return;
   const Chunk* chunk = g_page_map.find(object);
   const ChunkKind there =
@@ -148,13 +183,16 @@ void ObjectCache::free_slow(void* object) {
     stat_add(g_heap_stats->errors_invalid_free, 1);
     panic("invalid free of", object, "no cache's object, or freed twice");
   }
-  if (SC_UNLIKELY(cache->id() != target()->id_))
+  if (SC_UNLIKELY(cache->id() < Config::kFirstObjectId ||
+                  object_cache_owning(cache->id()) != target()))
     wrong_cache(object, cache->id());
   target()->free_in_slab(cache, chunk->slab, object);
 }
 
 void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
   void* place = place_of(object);
+  const unsigned id = cache->id();
+  ObjectPair& part = *g_caches.object_pair(id);
   const uint32_t index = cache->index_of(slab, place);
   if (SC_UNLIKELY(index == KmemCache::kNotAnObject)) {
     stat_add(g_heap_stats->errors_invalid_free, 1);
@@ -174,27 +212,25 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     if (record != ThreadCache::kUnrecorded)
       g_hooks.untrack(record, object);
   }
-  // Until the free is counted the cache must not come to its end; the object is the last reason
-  // that it does not.
-  holders.fetch_add(1, std::memory_order_seq_cst);
+  // Until the free is counted the cache, or its child, must not come to its end; the object is the
+  // last reason that it does not.
+  part.holders.fetch_add(1, std::memory_order_seq_cst);
   {
     CacheGuard guard;
     if (guard && (cache->tracked() || leaving() || !guard->need_object_bins())) {
       guard->free_tracked(cache, slab, place);
     } else if (guard) {
-      if (!constructs() || !push_listed(bin_at(guard->bins(), id_ * sizeof(Bin)), place))
-        guard->free_slow(id_, place);
-      if (SC_UNLIKELY(draining.load(std::memory_order_seq_cst)))
-        guard->drain(id_);  // its drain may have come before the bin
+      if (!constructs() || !push_listed(bin_at(guard->bins(), id * sizeof(Bin)), place))
+        guard->free_slow(id, place);
+      if (SC_UNLIKELY(part.draining.load(std::memory_order_seq_cst)))
+        guard->drain(id);  // its drain may have come before the bin
     }
   }
-  object_cache_let_go(id_);
   if (constructs() && !typesafe() && life() == CacheLife::kLive &&
       stat_get(cache->stats().slabs_empty) > kEmptyKept) {
     release_empty(*cache);
-    if (leaving())
-      g_object_caches.try_finish(this);
   }
+  let_go_of_bin(id);
 }
 
 }  // namespace slabscope

@@ -28,7 +28,7 @@ void ObjectCaches::set_life_locked(ObjectCache* cache, CacheLife life) {
 }
 
 void ObjectCaches::revive_locked(ObjectCache* cache) {
-  cache->draining.store(false, std::memory_order_seq_cst);
+  g_cache_children.set_draining(*cache, false);
   set_life_locked(cache, CacheLife::kLive);
   cache->open_gate();
 }
@@ -84,9 +84,9 @@ Error ObjectCaches::destroy(ObjectCache* handle, WhenBusy when_busy, uint64_t* l
     return 0;
   }
   // Nothing is handed out any more; what free objects others have, they bring back when they can.
-  cache->draining.store(true, std::memory_order_seq_cst);
+  g_cache_children.set_draining(*cache, true);
   request_drain();
-  g_threads.drain(cache->id_);
+  cache->drain_parts();
   *left = cache->objects_in_use();
   SC_TEST_POINT(kDestroyJudged, cache->id_);
   if (*left != 0 && when_busy == WhenBusy::kRefuse) {
@@ -121,7 +121,8 @@ bool ObjectCaches::may_finish_locked(ObjectCache* cache) {
     return false;
   if (cache->is_alias())  // a zombie's alias goes with it, so that objects can be freed through it
     return cache->life() == CacheLife::kRetiring && is_due_locked(cache);
-  return cache->holders.load(std::memory_order_seq_cst) == 0 && cache->plain.slabs() == 0 &&
+  return cache->child_count_.load(std::memory_order_seq_cst) == 0 &&
+         cache->holders.load(std::memory_order_seq_cst) == 0 && cache->plain.slabs() == 0 &&
          cache->tracked.slabs() == 0 && is_due_locked(cache);
 }
 
@@ -204,6 +205,7 @@ ObjectCache* ObjectCaches::next_settled_locked() {
 }
 
 void ObjectCaches::settle() {
+  g_cache_children.settle();
   while (unsettled_.load(std::memory_order_acquire) != 0) {
     ObjectCache* zombie = nullptr;
     {

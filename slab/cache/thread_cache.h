@@ -61,6 +61,8 @@ SC_INLINE CounterPair* counters_of(Bin* bin) {
 extern thread_local constinit char* t_bins SC_TLS;
 // Where in it malloc's bins start: at t_bins, or at the run of ids of the thread's group (group.h).
 extern thread_local constinit char* t_malloc_bins SC_TLS;
+// Where object caches' bins are: at t_bins, or nowhere while the thread is in a group (group.h).
+extern thread_local constinit char* t_object_bins SC_TLS;
 
 SC_INLINE Bin* bin_at(char* bins, size_t offset) {
   return reinterpret_cast<Bin*>(bins + offset);
@@ -124,11 +126,12 @@ static_assert(sizeof(BinSlow) == 64 && Config::kBinMaxObjects <= UINT8_MAX);
 
 // Which groups a thread has entered; all zero: none.
 struct EnteredGroups {
-  uint16_t base;   // first id of the current one's run; 0: malloc's own caches
-  uint16_t depth;  // how often it entered and has not left
-  uint8_t home;    // number of the group it is in by its name; 0: none
-  uint8_t looks;   // at that name, see look_due()
-  bool at_limit;   // the callback of a limit is at work
+  uint16_t base;    // first id of the current one's run; 0: malloc's own caches
+  uint16_t depth;   // how often it entered and has not left
+  uint8_t current;  // number of that one
+  uint8_t home;     // number of the group it is in by its name; 0: none
+  uint8_t looks;    // at that name, see look_due()
+  bool at_limit;    // the callback of a limit is at work
   uint8_t inner[Config::kGroupNesting];  // numbers, outermost first; 0: malloc's own
 };
 
@@ -177,11 +180,12 @@ class ThreadCache {
 
   // ---- for groups (group.h) ----
   EnteredGroups& groups() { return groups_; }
+  const EnteredGroups& groups() const { return groups_; }
   // What the thread allocates from now on comes from the run at `base`; 0: malloc's own. By the
   // owner.
   void set_group_base(unsigned base);
-  // What the thread keeps of kGroupIds ids from `first` on goes back to their slabs.
-  void flush_run(unsigned first);
+  // What the thread keeps of `count` ids from `first` on goes back to their slabs.
+  void flush_ids(unsigned first, unsigned count);
 
   // ---- for programs' own caches (object_cache.h) ----
   // Memory for the slow-path records of their ids is there, or is made now; false without memory.

@@ -123,9 +123,9 @@ void ThreadCache::flush_all() {
   inside_ = false;
 }
 
-void ThreadCache::flush_run(unsigned first) {
+void ThreadCache::flush_ids(unsigned first, unsigned count) {
   inside_ = true;
-  for (unsigned id = first; id < first + Config::kGroupIds; ++id) {
+  for (unsigned id = first; id < first + count; ++id) {
     if (has_bin(id))
       flush_bin(id);
   }

@@ -5,9 +5,8 @@
 // out.
 
 #include "slab/base/bits.h"
+#include "slab/cache/cache_child.h"
 #include "slab/cache/cache_table.h"
-#include "slab/cache/group.h"
-#include "slab/cache/object_cache.h"
 #include "slab/cache/thread_cache.h"
 #include "slab/pages/vm.h"
 
@@ -33,11 +32,7 @@ void ThreadCache::drain(unsigned id) {
   *bin(id) = {};
   slow(id) = {};
   inside_ = false;
-  if (g_caches.object_pair(id)->pair_kind == PairKind::kGroupChild) {
-    group_child_let_go(id);
-  } else {
-    object_cache_let_go(id);
-  }
+  let_go_of_bin(id);
 }
 
 void ThreadCache::free_in_group(KmemCache* cache, Slab* slab, void* object) {
@@ -46,12 +41,6 @@ void ThreadCache::free_in_group(KmemCache* cache, Slab* slab, void* object) {
   } else {
     free_tracked(cache, slab, object);
   }
-}
-
-void ThreadCache::set_group_base(unsigned base) {
-  groups_.base = static_cast<uint16_t>(base);
-  if (t_bins == bins())  // not while own mode hides them
-    t_malloc_bins = bins() + base * sizeof(Bin);
 }
 
 // After fork, when the slot's thread was between two steps of a slow path: what its lists held is

@@ -37,6 +37,7 @@ uint64_t seed_for(const ThreadCache* cache) {
 
 constinit thread_local char* t_bins SC_TLS = g_no_bins;
 constinit thread_local char* t_malloc_bins SC_TLS = g_no_bins;
+constinit thread_local char* t_object_bins SC_TLS = g_no_bins;
 constinit ThreadRegistry g_threads;
 
 ThreadCache* ThreadCache::current() {
@@ -44,7 +45,22 @@ ThreadCache* ThreadCache::current() {
   return bins == g_no_bins ? nullptr : reinterpret_cast<ThreadCache*>(bins + kOffset);
 }
 
+void ThreadCache::set_group_base(unsigned base) {
+  groups_.base = static_cast<uint16_t>(base);
+  if (t_bins != bins())
+    return;  // own mode hides them
+  t_malloc_bins = bins() + base * sizeof(Bin);
+  t_object_bins = base == 0 ? bins() : g_no_bins;
+}
+
 // ---- slots ----------------------------------------------------------------------------------
+
+// From now on the thread's fast paths find nothing.
+void ThreadRegistry::hide_bins() {
+  t_bins = g_no_bins;
+  t_malloc_bins = g_no_bins;
+  t_object_bins = g_no_bins;
+}
 
 ThreadCache* ThreadRegistry::cache_of(unsigned number) const {
   char* slot = blocks_[number / Config::kSlotsPerBlock] +
@@ -111,8 +127,7 @@ bool ThreadRegistry::own_mode() {
 void ThreadRegistry::set_own_mode(bool on) {
   if (on && ThreadCache::current() != nullptr) {
     t_own_bins = t_bins;
-    t_bins = g_no_bins;
-    t_malloc_bins = g_no_bins;
+    hide_bins();
   } else if (!on && t_own_bins != nullptr) {
     t_bins = t_own_bins;
     t_own_bins = nullptr;
@@ -163,7 +178,7 @@ ThreadCache* ThreadRegistry::start_slow() {
     return nullptr;
   }
   t_bins = cache->bins();
-  t_malloc_bins = t_bins;
+  cache->set_group_base(0);
   t_life = ThreadLife::kRunning;
   g_hooks.thread_started();
   return cache;
@@ -176,8 +191,7 @@ void ThreadRegistry::end() {
     return;
   cache->heed_requests();
   g_groups.leave_all(*cache);
-  t_bins = g_no_bins;
-  t_malloc_bins = g_no_bins;
+  hide_bins();
   t_life = ThreadLife::kEnded;
   const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
   MutexLock lock(mutex_);

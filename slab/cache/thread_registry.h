@@ -81,6 +81,7 @@ class ThreadRegistry {
       (4096 - Config::kCountersOffset) / sizeof(CounterPair);
 
   bool counters_present_locked(ThreadCache* cache, unsigned id) SC_REQUIRES(mutex_);
+  static void hide_bins();
   ThreadCache* start_slow();
   ThreadCache* slot_locked(unsigned number) SC_REQUIRES(mutex_);
   ThreadCache* open_locked(ThreadCache* cache) SC_REQUIRES(mutex_);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * A program with groups of its own, linked with the library: 4 threads in 2 groups allocate at 3
- * places. Says what it is at and waits for a line, as groups.py asks.
+ * places, first from a cache of the program's, then with malloc. Says what it is at and waits for a
+ * line, as groups.py asks.
  *
+ *   "cache"     the cache's destruction was refused
  *   "refused"   both destructions were refused
  *   "limited"   a limit was met
  *   "destroyed" all is freed, both destructions succeeded
@@ -19,7 +21,21 @@ enum { kThreads = 4, kEach = 5, kPlaces = 3 };
 static void* objects[kThreads][kPlaces][kEach];
 static struct slab_group* groups[2];
 
+static struct slab_cache* connections;
+
 #define PLACE __attribute__((noinline, noclone))
+
+PLACE void* accept_connection(void) {
+  return slab_cache_alloc(connections);
+}
+PLACE void* open_connection(void) {
+  return slab_cache_zalloc(connections);
+}
+PLACE void* inherit_connection(void) {
+  void* object = NULL;
+  slab_cache_alloc_bulk(connections, 1, &object);
+  return object;
+}
 
 PLACE void* parse_request(void) {
   return malloc(300);
@@ -36,6 +52,18 @@ static void check(int ok, const char* what) {
     return;
   fprintf(stderr, "groups: %s\n", what);
   exit(1);
+}
+
+static void* connecter(void* argument) {
+  const size_t number = (size_t)argument;
+  slab_group_enter(groups[number % 2]);
+  for (int i = 0; i < kEach; ++i) {
+    objects[number][0][i] = accept_connection();
+    objects[number][1][i] = open_connection();
+    objects[number][2][i] = inherit_connection();
+  }
+  slab_group_leave();
+  return NULL;
 }
 
 static void* worker(void* argument) {
@@ -56,15 +84,41 @@ static void say(const char* what) {
   (void)getchar();
 }
 
+static void in_threads(void* (*body)(void*)) {
+  pthread_t threads[kThreads];
+  for (size_t i = 0; i < kThreads; ++i)
+    check(pthread_create(&threads[i], NULL, body, (void*)i) == 0, "no thread");
+  for (size_t i = 0; i < kThreads; ++i)
+    pthread_join(threads[i], NULL);
+}
+
+static void free_all(void (*give)(void*)) {
+  for (size_t i = 0; i < kThreads; ++i) {
+    for (int place = 0; place < kPlaces; ++place) {
+      for (int k = 0; k < kEach; ++k)
+        give(objects[i][place][k]);
+    }
+  }
+}
+
+static void close_connection(void* object) {
+  check(slab_cache_of(object) == connections, "an object of no cache, or of another");
+  slab_cache_free(connections, object);
+}
+
 int main(void) {
   groups[0] = slab_group_create("reader");
   groups[1] = slab_group_create("writer");
   check(groups[0] != NULL && groups[1] != NULL, "no groups");
-  pthread_t threads[kThreads];
-  for (size_t i = 0; i < kThreads; ++i)
-    check(pthread_create(&threads[i], NULL, worker, (void*)i) == 0, "no thread");
-  for (size_t i = 0; i < kThreads; ++i)
-    pthread_join(threads[i], NULL);
+  connections = slab_cache_create("connections", 200, NULL);
+  check(connections != NULL, "no cache");
+  in_threads(connecter);
+  check(slab_cache_destroy(connections) == -EBUSY, "a cache destroyed with objects in use");
+  say("cache");
+  free_all(close_connection);
+  check(slab_cache_destroy(connections) == 0, "a cache not destroyed with nothing in use");
+
+  in_threads(worker);
   for (int i = 0; i < 2; ++i)
     check(slab_group_destroy(groups[i]) == -EBUSY, "destroyed with objects in use");
   say("refused");
@@ -76,12 +130,7 @@ int main(void) {
   slab_group_leave();
   say("limited");
 
-  for (size_t i = 0; i < kThreads; ++i) {
-    for (int place = 0; place < kPlaces; ++place) {
-      for (int k = 0; k < kEach; ++k)
-        free(objects[i][place][k]);
-    }
-  }
+  free_all(free);
   for (int i = 0; i < 2; ++i)
     check(slab_group_destroy(groups[i]) == 0, "not destroyed with nothing in use");
   say("destroyed");

@@ -35,9 +35,43 @@ def sums_are_equal(shown):
     equal(total, shown["process"]["active_bytes"], "bytes in use of all groups")
 
 
+def stacks_in(text):
+    """How many objects each stack of a report has, and the frames of each."""
+    return [(int(count), frames.strip().splitlines()) for count, frames in
+            re.findall(r"^  (\d+) objects?, .* s old, from$((?:\n {6}.*)+)", text, re.MULTILINE)]
+
+
+def a_cache_in_groups(child, report):
+    """3 places, 4 threads, 2 groups: seen by group, and all in the report of the refused destroy."""
+    hears(child, "cache")
+    shown = view(child.pid)
+    rows = {row["group"]: row for row in shown["caches"] if row["name"] == "connections"}
+    equal((rows["reader"]["active_objects"], rows["writer"]["active_objects"]), (3 * EACH, 3 * EACH), "objects")
+    equal((rows["reader"]["kind"], rows["reader"]["state"]), ("object", "live"), "a child")
+    equal(groups_of(shown)["reader"]["active_objects"], 3 * EACH, "objects of the group")
+    sums_are_equal(shown)
+    table = slabtest.run([slabtest.BIN, "caches", str(child.pid), "--by", "group"]).stdout
+    equal(re.search(r"^reader +0 +(\d+)", table, re.MULTILINE)[1], str(3 * EACH), "the table of groups")
+    heap = slabtest.run([slabtest.BIN, "heap", str(child.pid)]).stdout
+    contains(heap, "connections(writer)", "the heap's caches")
+    text = report.read_text()
+    contains(text, f"cache connections is not destroyed: {6 * EACH} objects of 200 bytes are in use\n", "report")
+    equal("no stack on record" in text, False, "objects without a stack, although all have one")
+    stacks = stacks_in(text)
+    equal(sorted(count for count, _ in stacks), [2 * EACH] * 3, "objects by stack")
+    equal(len({frames[0] for _, frames in stacks}), 3, "places")
+    report.unlink()
+    events = slabtest.run([slabtest.BIN, "events", str(child.pid), "--once"]).stdout
+    equal(events.count("connections") >= 1, True, "events of the cache")
+    equal(len([line for line in events.splitlines() if "created" in line and "connections" in line]), 1,
+          "creations told: children come and go unheard")
+    tell(child)
+
+
 def test_a_programs_own_groups():
     report = pathlib.Path(os.environ["SLABSCOPE_DIR"]) / "report.txt"
     with dialog("groups_linked", SLABSCOPE_TRACK="all", SLABSCOPE_REPORT=str(report)) as child:
+        a_cache_in_groups(child, report)
         hears(child, "refused")
         shown = view(child.pid)
         for name in ("reader", "writer"):
