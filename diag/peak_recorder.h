@@ -53,7 +53,7 @@ class PeakRecorder {
  private:
   ScopeFile* file_ = nullptr;
   StackDepot* depot_ = nullptr;
-  Mutex mutex_;
+  Mutex mutex_;         // one record is made at a time; others do without
   uint64_t epoch_ = 0;  // of the newest record
   uint64_t highest_ = 0;
   // While one is made.

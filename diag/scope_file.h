@@ -164,7 +164,7 @@ class ScopeFile {
   bool shared_ = false;
   bool may_reopen_ = false;  // some open() in this process or an ancestor succeeded
   const char* failure_ = nullptr;
-  Mutex mutex_;
+  Mutex mutex_;  // growing the file
   std::array<std::atomic<std::byte*>, kThreadBlocks> thread_block_at_{};
   std::byte* fork_copy_ = nullptr;  // fork_prepare()'s copy of one thread slot
   const std::byte* fork_slot_ = nullptr;

@@ -100,7 +100,7 @@ class CacheTable {
   template <typename Visit>
   void for_each_pair(Visit visit);
 
-  Mutex mutex_;
+  Mutex mutex_;  // making caches, and giving ids out
   KmemCache plain_[kCount];
   KmemCache tracked_[kCount];
   CacheStats* stats_[kCount + 1] = {};

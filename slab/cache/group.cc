@@ -17,6 +17,19 @@ namespace {
 // What threads share for whose names there is no room.
 constexpr char kOther[] = "other";
 
+// What a child that goes has counted is its root's from now on.
+void add_to_ledger(CounterPair* ledger, const GroupChild& child, unsigned root,
+                   const CounterPair& total) {
+  CounterPair& pair = ledger[root];
+  count_to(pair.allocs, counted(pair.allocs) + total.allocs);
+  count_to(pair.frees, counted(pair.frees) + total.frees);
+  CacheStats& sums = g_caches.stats(root);
+  stat_add(sums.slow_allocations, stat_get(child.stats->slow_allocations));
+  stat_add(sums.remote_frees, stat_get(child.stats->remote_frees));
+  stat_add(sums.slabs_grown, stat_get(child.stats->slabs_grown));
+  stat_add(sums.slabs_released, stat_get(child.stats->slabs_released));
+}
+
 }  // namespace
 
 constinit Groups g_groups;
@@ -304,27 +317,17 @@ void Groups::try_finish(Group* group) {
 
 // Nobody has a bin, an object or a slab of it.
 void Groups::finish_locked(Group& group) {
+  CounterPair* ledger = ledger_;  // under the lock here, which the lambda does not know
   group.for_each_child([&](GroupChild& child, unsigned id) {
     const CounterPair total = g_threads.total(id);
     SC_DCHECK(!g_caches.has_slabs(id) || total.allocs == total.frees);
     g_hooks.cache_changed(id, CacheLife::kFree);
-    add_to_ledger_locked(child, id - group.base_, total);
+    add_to_ledger(ledger, child, id - group.base_, total);
     g_threads.reset_counters(id);
     child.draining.store(false, std::memory_order_seq_cst);
     __atomic_store_n(&child.stats, nullptr, __ATOMIC_RELEASE);
   });
   set_life_locked(group, GroupLife::kFree);
-}
-
-void Groups::add_to_ledger_locked(GroupChild& child, unsigned root, const CounterPair& total) {
-  CounterPair& pair = ledger_[root];
-  count_to(pair.allocs, counted(pair.allocs) + total.allocs);
-  count_to(pair.frees, counted(pair.frees) + total.frees);
-  CacheStats& sums = g_caches.stats(root);
-  stat_add(sums.slow_allocations, stat_get(child.stats->slow_allocations));
-  stat_add(sums.remote_frees, stat_get(child.stats->remote_frees));
-  stat_add(sums.slabs_grown, stat_get(child.stats->slabs_grown));
-  stat_add(sums.slabs_released, stat_get(child.stats->slabs_released));
 }
 
 void group_child_let_go(unsigned id) {

@@ -174,8 +174,6 @@ class Groups {
   void retire(Group& group);
   void let_go(Group& group);
   void finish_locked(Group& group) SC_REQUIRES(mutex_);
-  void add_to_ledger_locked(GroupChild& child, unsigned root, const CounterPair& total)
-      SC_REQUIRES(mutex_);
 
   Mutex making_;
   Mutex mutex_;

@@ -90,7 +90,7 @@ class ThreadRegistry {
   ThreadCache* cache_of(unsigned number) const;
 
   Mutex mutex_;
-  Mutex orphan_mutex_;
+  Mutex orphan_mutex_;  // slot 0
   ThreadCache* free_ SC_GUARDED_BY(mutex_) = nullptr;
   ThreadCache* ledger_ SC_GUARDED_BY(mutex_) = nullptr;  // made with the first group
   unsigned warm_ SC_GUARDED_BY(mutex_) = 0;              // how many of free_ have lists

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Creators, destroyers, readers, threads that come and go, and forks, all at once; then nothing may
-// be left. Two seconds, or SLABSCOPE_STRESS_SECONDS (docs/testing.md).
+// Creators, destroyers, readers, threads that come and go, groups, and forks, all at once; then
+// nothing may be left. Two seconds, or SLABSCOPE_STRESS_SECONDS (docs/testing.md).
 
 #include <gtest/gtest.h>
 
@@ -9,12 +9,15 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <mutex>
+#include <optional>
 #include <random>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "tests/slab/cache/life_fixture.h"
+#include "tests/slab/cache/child_fixture.h"
 
 namespace slabscope {
 namespace {
@@ -23,9 +26,60 @@ using testing::args_with;
 using testing::FakeRcu;
 using testing::SlabThread;
 
-class CacheLifeStress : public testing::LifeTest {};
+class CacheLifeStress : public testing::ChildTest {};
 
 constexpr unsigned kNames = 12;
+constexpr unsigned kGroups = 3;
+
+// Groups that threads enter, by place; each is made and destroyed by one thread at a time, while
+// objects of it may be anybody's.
+class SharedGroups {
+ public:
+  // In a group, or in none, for as long as one lives. The group cannot be destroyed meanwhile.
+  class Visit {
+   public:
+    Visit(SharedGroups& groups, unsigned place) : lock_(groups.locks_[place % kGroups]) {
+      slab_group_enter(groups.groups_[place % kGroups]);
+    }
+    ~Visit() { slab_group_leave(); }
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+   private:
+    std::shared_lock<std::shared_mutex> lock_;
+  };
+
+  void replace(unsigned place, bool detach) {
+    const std::unique_lock lock(locks_[place]);
+    slab_group*& group = groups_[place];
+    if (group != nullptr) {
+      const int left = detach ? slab_group_destroy_detach(group) : slab_group_destroy(group);
+      EXPECT_TRUE(left == 0 || left == (detach ? 1 : -EBUSY));
+      if (left == -EBUSY)
+        return;
+    }
+    group = slab_group_create(("stress-" + std::to_string(place)).c_str());
+  }
+  void end() {
+    for (slab_group*& group : groups_) {
+      EXPECT_EQ(slab_group_destroy(group), 0);
+      group = nullptr;
+    }
+  }
+
+ private:
+  std::array<std::shared_mutex, kGroups> locks_;
+  std::array<slab_group*, kGroups> groups_{};
+};
+
+void replace_groups(SharedGroups& groups, const std::atomic<bool>& done) {
+  std::minstd_rand random(77);
+  while (!done) {
+    groups.replace(static_cast<unsigned>(random() % kGroups), random() % 2 == 0);
+    g_groups.release_unused();
+    std::this_thread::yield();
+  }
+}
 
 std::chrono::steady_clock::time_point deadline() {
   const char* seconds = std::getenv("SLABSCOPE_STRESS_SECONDS");
@@ -53,7 +107,7 @@ slab_cache_args kind_of(unsigned number) {
 }
 
 // Creates, fills, empties and destroys; others may hold the same name, so EEXIST is an answer too.
-void live(unsigned seed, const std::atomic<bool>& done) {
+void live(unsigned seed, SharedGroups& groups, const std::atomic<bool>& done) {
   std::minstd_rand random(seed);
   while (!done) {
     const unsigned number = static_cast<unsigned>(random() % kNames);
@@ -63,8 +117,15 @@ void live(unsigned seed, const std::atomic<bool>& done) {
     if (cache == nullptr)
       continue;
     std::array<uint64_t*, 40> objects{};
+    unsigned place = 0;
     for (uint64_t*& object : objects) {
-      object = static_cast<uint64_t*>(slab_cache_alloc(cache));
+      const bool grouped = ++place % 8 < 6;  // some in each group, some in none
+      {
+        std::optional<SharedGroups::Visit> visit;
+        if (grouped)
+          visit.emplace(groups, place / 8);
+        object = static_cast<uint64_t*>(slab_cache_alloc(cache));
+      }
       ASSERT_NE(object, nullptr);
       *object = reinterpret_cast<uintptr_t>(object);
     }
@@ -121,8 +182,13 @@ int child() {
   if (cache == nullptr)
     return 1;
   slab_cache_free(cache, slab_cache_alloc(cache));
+  slab_group* group = slab_group_create("of-the-child");
+  if (group != nullptr)
+    slab_cache_free(cache, testing::allocate_in(group, cache));
   if (slab_cache_destroy(cache) != 0)
     return 2;
+  if (group != nullptr && slab_group_destroy(group) != 0)
+    return 4;
   return slab_cache_find("of-the-child") == nullptr && g_object_caches.held() == 0 ? 0 : 3;
 }
 
@@ -148,18 +214,26 @@ void fork_all_the_time(const std::atomic<bool>& done) {
 
 TEST_F(CacheLifeStress, NothingIsLeftOfCreatorsReadersThreadsAndForks) {
   std::atomic<bool> done{false};
+  SharedGroups groups;
+  for (unsigned place = 0; place < kGroups; ++place)
+    groups.replace(place, false);
   const uint64_t slabs_before = stat_get(g_heap_stats->mapped_slab_bytes);
   {
     std::vector<SlabThread> threads;
     for (unsigned i = 0; i < 3; ++i)
-      threads.emplace_back([&done, i] { live(i + 1, done); });
+      threads.emplace_back([&done, &groups, i] { live(i + 1, groups, done); });
+    threads.emplace_back([&done, &groups] { replace_groups(groups, done); });
     threads.emplace_back([&done] { read_all(done); });
     threads.emplace_back([&done] { fork_all_the_time(done); });
     std::this_thread::sleep_until(deadline());  // how long, not what for
     done = true;
   }
+  groups.end();
+  g_groups.release_unused();
   g_object_caches.settle();
-  EXPECT_LE(g_caches.limit(), Config::kFirstObjectId + 200U) << "ids grow";
+  EXPECT_EQ(g_cache_children.in_use(), 0U) << "children are left";
+  EXPECT_EQ(g_groups.leaving(), 0U) << "groups are left";
+  EXPECT_LE(g_caches.limit(), Config::kFirstObjectId + 200U + 16 * Config::kGroupIds) << "ids grow";
   decay_everything();
   EXPECT_LE(stat_get(g_heap_stats->mapped_slab_bytes), slabs_before + (4U << 20));
 }
