@@ -76,7 +76,8 @@ struct Config {
   // object before it takes the next.
   static constexpr size_t kBinSlackBytes = 32 << 10;
   static constexpr size_t kBinEmptySlackBytes = 128 << 10;
-  static constexpr uint32_t kBinSlackObjects = 128;
+  static constexpr uint32_t kBinSlackObjects = 512;
+  static constexpr uint64_t kBinLongest = kBinMaxObjects + kBinSlackObjects;  // list
   // A list that may hold fewer objects has no slab of its own: all threads take what they seldom
   // need, or in few pieces, from the same slabs, and touch one page instead of one each. Not a
   // thread that has met another one there.

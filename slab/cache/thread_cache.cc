@@ -17,7 +17,7 @@ uint64_t ThreadCache::length(unsigned id) {
   const CounterPair* counters = counters_of(b);
   const uint64_t value = counted(counters->frees) - counted(counters->allocs) + slow(id).bias;
   // Shared memory is not to be trusted: a senseless length is taken for a full list.
-  return value <= Config::kBinMaxObjects * 2 ? value : Config::kBinMaxObjects * 2;
+  return value <= Config::kBinLongest ? value : Config::kBinLongest;
 }
 
 // First use of a bin: its cache exists, its counters have a page, its first sample is drawn.
@@ -71,7 +71,7 @@ void ThreadCache::rearm(unsigned id) {
   const uint64_t allocs = counted(counters->allocs);
   const uint64_t distance = s.sample_at > allocs ? s.sample_at - allocs : 0;
   uint64_t have = length(id);
-  if (SC_UNLIKELY(have > distance / 2 && distance < 2 * uint64_t{Config::kBinMaxObjects})) {
+  if (SC_UNLIKELY(have > distance / 2 && distance < Config::kBinLongest)) {
     shorten(id, distance / 2);
     have = length(id);
   }

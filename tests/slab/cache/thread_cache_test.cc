@@ -116,8 +116,8 @@ TEST(ThreadCache, ThreadsTakeWhatTheySeldomNeedFromOneSlab) {
 }
 
 // What a list may hold at most: its cap and the slack between two visits.
-constexpr size_t kMostObjects = 2 * Config::kBinMaxObjects;
-constexpr size_t kMostBytes = Config::kBinMaxBytes + Config::kBinSlackBytes;
+constexpr size_t kMostObjects = Config::kBinLongest;
+constexpr size_t kMostBytes = Config::kBinMaxBytes + Config::kBinEmptySlackBytes;
 
 TEST(ThreadCache, NoListHoldsMoreThanItsShareOfBytes) {
   in_fresh_slot([] {
