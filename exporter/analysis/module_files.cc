@@ -217,8 +217,18 @@ std::unique_ptr<ElfFile> find_by_debug_link(const Roots& roots, const Module& mo
   return nullptr;
 }
 
+std::unique_ptr<ElfFile> fetch(const Debuginfod* servers, const std::vector<uint8_t>& build_id) {
+  if (servers == nullptr || build_id.empty()) {
+    return nullptr;
+  }
+  const std::string path = servers->find(build_id);
+  auto file = path.empty() ? nullptr : ElfFile::open(-1, path);
+  return file != nullptr && file->build_id() == build_id ? std::move(file) : nullptr;
+}
+
 std::unique_ptr<ElfFile> find_alternate(const Roots& roots, const ElfFile& file,
-                                        const std::vector<std::string>& debug_dirs) {
+                                        const std::vector<std::string>& debug_dirs,
+                                        const Debuginfod* servers) {
   const ElfFile::Link link = file.alternate_link();
   if (link.build_id.empty()) {
     return nullptr;
@@ -227,7 +237,10 @@ std::unique_ptr<ElfFile> find_alternate(const Roots& roots, const ElfFile& file,
   const bool absolute = link.name.starts_with('/');
   const std::string path = absolute ? link.name : directory_of(file.path()) + "/" + link.name;
   auto found = roots.find(path, fits);
-  return found != nullptr ? std::move(found) : find_by_build_id(roots, link.build_id, debug_dirs);
+  if (found == nullptr) {
+    found = find_by_build_id(roots, link.build_id, debug_dirs);
+  }
+  return found != nullptr ? std::move(found) : fetch(servers, link.build_id);
 }
 
 }  // namespace
@@ -256,7 +269,8 @@ const ElfFile* ModuleFiles::dwarf() const {
 }
 
 ModuleFiles find_module_files(const Module& module, const ProcessContext& context,
-                              const std::vector<std::string>& extra_debug_dirs) {
+                              const std::vector<std::string>& extra_debug_dirs,
+                              const Debuginfod* servers) {
   std::vector<std::string> debug_dirs = extra_debug_dirs;
   debug_dirs.emplace_back(kSystemDebugDir);
   const Roots roots(context);
@@ -275,10 +289,13 @@ ModuleFiles find_module_files(const Module& module, const ProcessContext& contex
     if (files.debug == nullptr && files.loaded != nullptr) {
       files.debug = find_by_debug_link(roots, module, *files.loaded, debug_dirs);
     }
+    if (files.debug == nullptr) {
+      files.debug = fetch(servers, module.build_id);
+    }
   }
   for (const ElfFile* file : {files.debug.get(), files.loaded.get()}) {
     if (file != nullptr && file->has_dwarf()) {
-      files.alternate = find_alternate(roots, *file, debug_dirs);
+      files.alternate = find_alternate(roots, *file, debug_dirs, servers);
       break;
     }
   }

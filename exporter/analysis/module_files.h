@@ -3,7 +3,7 @@
 // ModuleFiles: the files on this host that describe a module which some process had mapped.
 //
 //   Module ─► the loaded file:  /proc/PID/root + path, path, PID/map_files, PID/exe, own vdso
-//             its debug file:   itself, DIR/.build-id/xx/yyyy.debug, .gnu_debuglink
+//             its debug file:   itself, DIR/.build-id/xx/yyyy.debug, .gnu_debuglink, a server
 //             its alternate:    .gnu_debugaltlink (made by dwz, shared by several debug files)
 //
 // Invariants
@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "exporter/analysis/debuginfod.h"
 #include "exporter/analysis/elf_file.h"
 #include "exporter/source/snapshot.h"
 
@@ -42,7 +43,9 @@ struct ModuleFiles {
   const ElfFile* dwarf() const;
 };
 
+// `servers` (or null) are asked for what is not on this host.
 [[nodiscard]] ModuleFiles find_module_files(const Module& module, const ProcessContext& context,
-                                            const std::vector<std::string>& debug_dirs);
+                                            const std::vector<std::string>& debug_dirs,
+                                            const Debuginfod* servers);
 
 }  // namespace slabscope

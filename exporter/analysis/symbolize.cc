@@ -37,8 +37,8 @@ struct Symbolizer::OpenModule {
   std::unordered_map<uint64_t, std::vector<SymbolFrame>> answers;  // by pc - bias
 
   void open(const Module& module, const ProcessContext& context,
-            const std::vector<std::string>& debug_dirs) {
-    files = find_module_files(module, context, debug_dirs);
+            const std::vector<std::string>& debug_dirs, const Debuginfod* servers) {
+    files = find_module_files(module, context, debug_dirs, servers);
     if (const ElfFile* file = files.dwarf(); file != nullptr) {
       dwarf = DwarfIndex::open(*file, files.alternate.get());
     }
@@ -96,6 +96,7 @@ struct Symbolizer::State {
   };
 
   SymbolizerOptions options;
+  std::unique_ptr<Debuginfod> servers;  // null: nobody is asked
   ProcessContext context;
   std::vector<Module> modules;
   std::vector<Slot> slots;
@@ -121,7 +122,7 @@ Symbolizer::OpenModule& Symbolizer::State::open(const Module& module) {
   fresh.path = module.path;
   fresh.build_id = build_id;
   if (options.open_files) {
-    fresh.open(module, context, options.debug_dirs);
+    fresh.open(module, context, options.debug_dirs, servers.get());
   }
   const bool found = fresh.files.loaded != nullptr || fresh.files.debug != nullptr;
   if (!build_id.empty() && found) {
@@ -168,7 +169,11 @@ void Symbolizer::State::drop_excess() {
 }
 
 Symbolizer::Symbolizer(SymbolizerOptions options) : state_(std::make_unique<State>()) {
-  forget_debuginfod();
+  if (options.debuginfod) {
+    state_->servers = Debuginfod::load();
+  } else {
+    forget_debuginfod();
+  }
   state_->options = std::move(options);
 }
 

@@ -7,6 +7,7 @@
 #include <ostream>
 #include <utility>
 
+#include "exporter/analysis/debuginfod.h"
 #include "exporter/output/report_options.h"
 
 namespace slabscope {
@@ -23,6 +24,7 @@ SymbolizerOptions StackOptions::symbolizer_options() const {
   SymbolizerOptions symbolizer;
   symbolizer.open_files = !no_symbols;
   symbolizer.debug_dirs = debug_dirs;
+  symbolizer.debuginfod = debuginfod;
   return symbolizer;
 }
 
@@ -81,12 +83,30 @@ RootSet root_set(const std::string& roots) {
   return roots == "modules" ? RootSet::kModules : RootSet::kAll;
 }
 
+namespace {
+
+void ask_servers(StackOptions& options) {
+  if (!Debuginfod::has_servers()) {
+    throw CLI::ValidationError("--debuginfod", "no server is named; set DEBUGINFOD_URLS");
+  }
+  if (Debuginfod::load() == nullptr) {
+    throw CLI::ValidationError("--debuginfod",
+                               "there is no libdebuginfod.so.1; install it (libdebuginfod1)");
+  }
+  options.debuginfod = true;
+}
+
+}  // namespace
+
 void add_symbols(CLI::App& command, StackOptions& options) {
   command.add_flag("--no-symbols", options.no_symbols, "Module and offset only; open no binaries");
   command
       .add_option("--debug-dir", options.debug_dirs,
                   "Look here for debug files (.build-id/…) before /usr/lib/debug")
       ->allow_extra_args(false);
+  command.add_flag_callback(
+      "--debuginfod", [&options] { ask_servers(options); },
+      "Ask the servers of DEBUGINFOD_URLS for debug files that are not on this host");
 }
 
 }  // namespace slabscope

@@ -28,6 +28,7 @@ struct StackOptions {
   std::vector<std::string> suppression_files;
   bool json = false;
   bool no_symbols = false;
+  bool debuginfod = false;
 
   [[nodiscard]] bool wants_json() const { return json || format == "json"; }
   // How a report looks on standard output, with what was asked for.
@@ -50,7 +51,7 @@ bool load_suppressions(const std::vector<std::string>& files, Suppressions& into
 // --roots, into `roots`; what the text means.
 void add_roots(CLI::App& command, std::string& roots);
 [[nodiscard]] RootSet root_set(const std::string& roots);
-// --no-symbols, --debug-dir.
+// --no-symbols, --debug-dir, --debuginfod.
 void add_symbols(CLI::App& command, StackOptions& options);
 
 }  // namespace slabscope

@@ -57,6 +57,8 @@ class TextReport {
   bool tracked() const {
     return report_.target.track_mode != abi::TrackMode::kOff || report_.samples != 0;
   }
+  // Only a living process can be checked again.
+  bool is_alive() const { return report_.target.state == TargetState::kRunning; }
   std::string target_hint() const {
     return options_.target_hint.empty() ? "TARGET" : options_.target_hint;
   }
@@ -232,7 +234,7 @@ void TextReport::write_entries() {
     text_ += '\n';
     line("... and {} more {} ({}, {}). To see them: slabscope {} {} --top 0", hidden,
          hidden == 1 ? "stack" : "stacks", counted(rest.objects, "object"), bytes_text(rest.bytes),
-         report_.checked ? "leaks" : "report", target_hint());
+         is_alive() && report_.checked ? "leaks" : "report", target_hint());
   }
   if (report_.entries_below_min != 0) {
     text_ += '\n';

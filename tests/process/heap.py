@@ -199,6 +199,19 @@ def test_estimates_hold_their_error():
         contains(slabscope("heap", child.pid).stdout, f"{biggest['samples']} samples", "text")
 
 
+def test_fast_loops_are_estimated_right():
+    """Samples that come too fast are taken more rarely, and weigh more."""
+    count = 3_000_000
+    for size in (4096, 256):
+        with dialog("fast_loop", str(count), str(size), SLABSCOPE_TRACK="sampled") as child:
+            hears(child, "done")
+            sums, _ = pprof_sums(heap_bytes(child.pid, "pprof"))
+            tell(child)
+        # Some hundred samples stand behind it.
+        equal(abs(sums["alloc_objects"] / count - 1) < 0.4, True,
+              f"{sums['alloc_objects']} allocations of {size} bytes, of {count}")
+
+
 def test_functions_and_lines():
     leaky = slabtest.PROGRAMS / "leaky_c"
     slabtest.run([leaky], env=slabtest.preloaded(SLABSCOPE_TRACK="all"))

@@ -201,6 +201,17 @@ def test_at_the_end_of_run():
         equal(found, sanitized(source, *arguments), "beside LeakSanitizer")
 
 
+def test_the_hint_of_run_works():
+    """The process has ended: it cannot be checked again, but what it held is on record."""
+    code = "; ".join(f"keep{i} = [bytearray(600 + i) for _ in range(3)]" for i in range(20))
+    done = slabscope("run", "--track", "all", "--", sys.executable, "-c", code)
+    hint = re.search(r"To see them: slabscope (.*)", done.stderr)
+    equal(hint is not None, True, f"a hint in {done.stderr}")
+    again = slabscope(*hint[1].split())
+    equal(again.returncode, 0, f"exit code of slabscope {hint[1]}: {again.stderr}")
+    equal("To see them" in again.stdout, False, "stacks that are left out again")
+
+
 def test_nobody_answers_at_the_end():
     """A program whose watcher is gone, or deaf, ends by itself and soon."""
     done = slabtest.run([PROGRAMS / "lost_cpp", "end"], timeout=20,

@@ -86,9 +86,9 @@ def slabscope(*arguments, **options):
     return run([BIN, *arguments], **options)
 
 
-def slabscope_json(*arguments):
+def slabscope_json(*arguments, **options):
     """What a command that must succeed prints as JSON."""
-    done = slabscope(*arguments)
+    done = slabscope(*arguments, **options)
     equal(done.returncode, 0, f"exit code of slabscope {arguments} (stderr: {done.stderr.strip()})")
     return json.loads(done.stdout)
 
