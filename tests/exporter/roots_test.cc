@@ -131,8 +131,8 @@ TEST(Roots, WithoutAGuardMemoryBelowAStackPointerMayBeAnothers) {
 
 TEST(Roots, TwoThreadsInOneMappingLeaveTheMemoryBelowTheLowerOne) {
   Process process(3);
-  process.add_thread(kGuarded + 2 * kPage, kThreadPointer);
   process.add_thread(kGuarded + kPage, kThreadPointer);
+  process.add_thread(kGuarded + 2 * kPage, kThreadPointer);
   process.put(kGuarded + 8, Process::object(0));
   process.put(kGuarded + kPage, Process::object(1));
   process.put(kGuarded + kPage + 0x800, Process::object(2));
