@@ -42,6 +42,8 @@ SC_SAME_FIELD(foreign_frees);
 SC_SAME_FIELD(thread_caches_reclaimed);
 SC_SAME_FIELD(door_visits);
 SC_SAME_FIELD(dropped_threads);
+SC_SAME_FIELD(lock_waits);
+SC_SAME_FIELD(lock_sleeps);
 #undef SC_SAME_FIELD
 static_assert(abi::kMaxCaches == Config::kMaxCaches);
 static_assert(abi::kThreadSlotBytes == Config::kSlotBytes);

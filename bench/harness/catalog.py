@@ -114,6 +114,16 @@ PROGRAMS = (
             packages=("lua5.4", "lua5.3")),
     program("ruby", "objects, hashes and strings in Ruby", programs.ruby, ("ruby",),
             packages=("ruby",)),
+    program("clang", "the same file by another compiler", programs.clang, ("clang++",),
+            packages=("clang",)),
+    program("ghostscript", "pages of text and curves to bitmaps", programs.ghostscript, ("gs",),
+            packages=("ghostscript",)),
+    program("z3", "a random 3-SAT problem", programs.z3, ("z3",), packages=("z3",),
+            prepare=programs.z3_prepare),
+    program("node", "maps, strings, JSON and buffers in JavaScript", programs.node, ("node",),
+            packages=("nodejs",)),
+    program("rocksdb", "writes, reads and compactions by db_bench", programs.rocksdb,
+            ("db_bench",), packages=("rocksdb-tools",), reset=programs.rocksdb_reset),
 )
 
 ALL = SYNTHETIC + PROGRAMS

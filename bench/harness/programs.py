@@ -164,3 +164,51 @@ def redis_drive(place, environment):
                             "-c", "20", "-P", "16", *arguments], check=True, timeout=300, **run)
     finally:
         subprocess.run(["redis-cli", "-s", socket, "shutdown", "nosave"], check=False, **run)
+
+
+# ---- clang, ghostscript, z3, node, rocksdb ------------------------------------------------------
+
+def clang(place):
+    depth = 1 if place.smoke else 6
+    return [find("clang++"), "-std=c++17", "-O1", "-c", f"-DDEPTH={depth}",
+            script("templates.cpp"), "-o", place.path("templates-clang.o")]
+
+
+def ghostscript(place):
+    pages = 1 if place.smoke else 120
+    return [find("gs"), "-q", "-dNOPAUSE", "-dBATCH", "-dNOSAFER", "-sDEVICE=pgmraw", "-r40",
+            "-sOutputFile=-", "-c", f"/PAGES {pages} def", "-f", script("pages.ps")]
+
+
+def z3_prepare(place):
+    """A random 3-SAT problem at the ratio where such problems are hardest."""
+    source = random.Random(4)
+    names = 60 if place.smoke else 222
+    with open(place.path("clauses.smt2"), "w", encoding="ascii") as file:
+        file.write("".join(f"(declare-const x{name} Bool)\n" for name in range(names)))
+        for _ in range(int(names * 4.26)):
+            three = source.sample(range(names), 3)
+            literals = [f"x{n}" if source.random() < 0.5 else f"(not x{n})" for n in three]
+            file.write(f"(assert (or {' '.join(literals)}))\n")
+        file.write("(check-sat)\n")
+
+
+def z3(place):
+    return [find("z3"), place.path("clauses.smt2")]
+
+
+def node(place):
+    return [find("node"), script("objects.js"), "1" if place.smoke else "30"]
+
+
+def rocksdb_reset(place):
+    shutil.rmtree(place.path("rocksdb"), ignore_errors=True)
+
+
+def rocksdb(place):
+    # What it prints are times; that it succeeded is the result.
+    keys = "2000" if place.smoke else "100000"
+    return ["sh", "-c", '"$@" >/dev/null 2>&1 && echo done', "sh", find("db_bench"),
+            "--benchmarks=fillrandom,readrandom,overwrite,readseq", f"--num={keys}", "--seed=1",
+            "--threads=1", "--compression_type=none", "--write_buffer_size=4194304",
+            f"--db={place.path('rocksdb')}"]

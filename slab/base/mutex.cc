@@ -4,11 +4,13 @@
 
 #include <linux/futex.h>
 
+#include "slab/base/stats.h"
 #include "slab/base/sys.h"
 
 namespace slabscope {
 
 void Mutex::lock_slow() {
+  stat_add(g_heap_stats->lock_waits, 1);
   // A holder is in for tens of nanoseconds to a page fault; spinning that long spares two system
   // calls and a context switch. 100 rounds is about a microsecond.
   for (int i = 0; i < 100; ++i) {
@@ -21,6 +23,7 @@ void Mutex::lock_slow() {
     pause_cpu();
   }
   while (state_.exchange(kContended, std::memory_order_acquire) != kFree) {
+    stat_add(g_heap_stats->lock_sleeps, 1);
     sys::raw(SYS_futex, sys::arg(&state_), FUTEX_WAIT_PRIVATE, kContended);
   }
 }

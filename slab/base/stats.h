@@ -34,6 +34,8 @@ struct HeapStats {
   uint64_t thread_caches_reclaimed;
   uint64_t door_visits;
   uint64_t dropped_threads;
+  uint64_t lock_waits;
+  uint64_t lock_sleeps;
 };
 
 // Of one cache.

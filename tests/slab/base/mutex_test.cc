@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "slab/base/stats.h"
 #include "tests/slab/slab_fixture.h"
 
 namespace slabscope {
@@ -38,6 +39,22 @@ TEST(Mutex, ScopedLockLetsGoAtTheEndOfItsScope) {
   }
   EXPECT_TRUE(try_take(mutex));
   let_go(mutex);
+}
+
+TEST(Mutex, CountsWhoFindsItHeldAndWhoSleeps) {
+  Mutex mutex;
+  const uint64_t waits = stat_get(g_heap_stats->lock_waits);
+  const uint64_t sleeps = stat_get(g_heap_stats->lock_sleeps);
+  for (int i = 0; i < 100; ++i)
+    MutexLock lock(mutex);
+  EXPECT_EQ(stat_get(g_heap_stats->lock_waits), waits);
+  ASSERT_TRUE(try_take(mutex));
+  std::thread other([&] { MutexLock lock(mutex); });
+  while (stat_get(g_heap_stats->lock_sleeps) == sleeps)
+    std::this_thread::yield();
+  let_go(mutex);
+  other.join();
+  EXPECT_EQ(stat_get(g_heap_stats->lock_waits), waits + 1);
 }
 
 TEST(Mutex, KeepsAPlainCounterExactAmongThreads) {
