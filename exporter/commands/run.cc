@@ -131,6 +131,20 @@ bool write_report(const std::string& text, const RunOptions& options, CommandCon
   return file.good();
 }
 
+ReportOptions how_to_report(pid_t child, const RunOptions& options,
+                            const Suppressions& suppressions) {
+  ReportOptions how = report_options_for(STDERR_FILENO);
+  how.min_bytes = options.min_bytes;
+  how.suppressions = suppressions;
+  how.reachable = true;  // its end is every cache's destroy: all that remains is told
+  if (!options.report_file.empty()) {
+    how.color = false;
+    how.width = ReportOptions().width;
+  }
+  how.target_hint = std::to_string(child);
+  return how;
+}
+
 // Reports on the child's scope file and returns the exit code of `run`.
 int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitCheck& exit_check,
            const RunOptions& options, const Suppressions& suppressions, CommandContext& context) {
@@ -149,15 +163,7 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
     context.err << "slabscope: no report: " << snapshot.failure().message << std::endl;
     return child_code;
   }
-  ReportOptions how = report_options_for(STDERR_FILENO);
-  how.min_bytes = options.min_bytes;
-  how.suppressions = suppressions;
-  how.reachable = true;  // its end is every cache's destroy: all that remains is told
-  if (!options.report_file.empty()) {
-    how.color = false;
-    how.width = ReportOptions().width;
-  }
-  how.target_hint = std::to_string(child);
+  const ReportOptions how = how_to_report(child, options, suppressions);
   Symbolizer symbolizer;
   LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();

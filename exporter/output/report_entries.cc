@@ -22,6 +22,7 @@ struct EntryKey {
   StackFrames::Ids stack;
   uint32_t cache = 0;  // of objects without a stack, if checked
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): what the compiler makes of it compares with 0.
   auto operator<=>(const EntryKey&) const = default;
 };
 
