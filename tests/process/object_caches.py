@@ -55,6 +55,18 @@ def function_at(table, address):
     return max(below)[1]
 
 
+def table_with_states_and_aliases(pid):
+    table = slabtest.run([slabtest.BIN, "caches", str(pid)]).stdout.splitlines()
+    (head,) = [line for line in table if line.startswith("CACHE")]
+    equal(head.split()[-1], "STATE", "the last column while a cache is not live")
+    states = {line.split()[0]: line.split()[-1] for line in table if line.split()}
+    equal(states["sessions"], "zombie", "the zombie's state in the table")
+    equal(states[":0000080"], "live", "what is shared, in the table")
+    (shared,) = [line for line in table if line.startswith(":0000080")]
+    slabtest.contains(shared, ":0000080 (tokens, nonces) ", "the row of what is shared, with its names")
+    equal(cache(pid, ":0000080")["aliases"], ["tokens", "nonces"], "aliases in JSON")
+
+
 def with_report(where):
     report = pathlib.Path(os.environ["SLABSCOPE_DIR"]) / "report.txt"
     with dialog("object_caches_linked", SLABSCOPE_REPORT=str(report) if where == "file" else where) as child:
@@ -66,6 +78,7 @@ def with_report(where):
         equal("connections" in names(child.pid), False, "a destroyed cache is still listed")
         zombie = cache(child.pid, "sessions")
         equal((zombie["active_objects"], zombie["state"]), (1, "zombie"), "the zombie's objects and state")
+        table_with_states_and_aliases(child.pid)
         tell(child)
         hears(child, "released")
         equal("sessions" in names(child.pid), False, "a zombie without objects is still listed")

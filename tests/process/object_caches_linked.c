@@ -85,9 +85,16 @@ int main(void) {
   CHECK(sessions != NULL);
   void* last = slab_cache_zalloc(sessions);
   CHECK(slab_cache_destroy_detach(sessions) == 1);
+  const struct slab_cache_args merge = {.flags = SLAB_MERGE};
+  struct slab_cache* tokens = slab_cache_create("tokens", 80, &merge);
+  struct slab_cache* nonces = slab_cache_create("nonces", 76, &merge);
+  void* token = slab_cache_alloc(tokens);
+  CHECK(token != NULL && slab_cache_of(token) != tokens);  // it is of what both share
   puts("detached");
   fflush(stdout);
   (void)getchar();
+  slab_cache_free(nonces, token);
+  CHECK(slab_cache_destroy(tokens) == 0 && slab_cache_destroy(nonces) == 0);
   slab_cache_free(sessions, last);
   puts("released");
   fflush(stdout);
