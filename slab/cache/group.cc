@@ -6,7 +6,6 @@
 
 #include <new>
 
-#include "slab/base/panic.h"
 #include "slab/cache/cache_child.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
@@ -320,7 +319,6 @@ void Groups::finish_locked(Group& group) {
   CounterPair* ledger = ledger_;  // under the lock here, which the lambda does not know
   group.for_each_child([&](GroupChild& child, unsigned id) {
     const CounterPair total = g_threads.total(id);
-    SC_DCHECK(!g_caches.has_slabs(id) || total.allocs == total.frees);
     g_hooks.cache_changed(id, CacheLife::kFree);
     add_to_ledger(ledger, child, id - group.base_, total);
     g_threads.reset_counters(id);
