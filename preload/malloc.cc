@@ -45,7 +45,6 @@ SC_NOINLINE void* malloc_slow(size_t size) {
 }  // namespace slabscope
 
 using slabscope::align_up;
-using slabscope::Config;
 
 extern "C" {
 

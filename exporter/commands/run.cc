@@ -145,6 +145,16 @@ ReportOptions how_to_report(pid_t child, const RunOptions& options,
   return how;
 }
 
+// The report as --format asks for it.
+Result<std::string> formatted(const LeakReport& leaks, const ReportOptions& how,
+                              const TargetInfo& target, Symbolizer& symbolizer,
+                              const RunOptions& options) {
+  if (options.format == "pprof") {
+    return pprof_of_file(target, symbolizer);
+  }
+  return options.format == "json" ? report_json(leaks) : report_text(leaks, how);
+}
+
 // Reports on the child's scope file and returns the exit code of `run`.
 int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitCheck& exit_check,
            const RunOptions& options, const Suppressions& suppressions, CommandContext& context) {
@@ -168,18 +178,11 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();
   leaks.end = end;
-  std::string text;
-  if (options.format == "pprof") {
-    Result<std::string> profile = pprof_of_file(*target, symbolizer);
-    if (!profile) {
-      context.err << "slabscope: no report: " << profile.failure().message << std::endl;
-      return child_code == kExitOk ? kExitFailure : child_code;
-    }
-    text = std::move(*profile);
-  } else {
-    text = options.format == "json" ? report_json(leaks) : report_text(leaks, how);
+  const Result<std::string> text = formatted(leaks, how, *target, symbolizer, options);
+  if (!text) {
+    context.err << "slabscope: no report: " << text.failure().message << std::endl;
   }
-  if (!write_report(text, options, context)) {
+  if (!text || !write_report(*text, options, context)) {
     return child_code == kExitOk ? kExitFailure : child_code;
   }
   return options.fail_on_leak && !end.killed && has_leaks(leaks) ? kExitLeaksInRun : child_code;

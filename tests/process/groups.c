@@ -18,32 +18,32 @@
 
 enum { kThreads = 4, kEach = 5, kPlaces = 3 };
 
-static void* objects[kThreads][kPlaces][kEach];
-static struct slab_group* groups[2];
+static void* g_objects[kThreads][kPlaces][kEach];
+static struct slab_group* g_groups[2];
 
-static struct slab_cache* connections;
+static struct slab_cache* g_connections;
 
-#define PLACE __attribute__((noinline, noclone))
+#define SC_PLACE __attribute__((noinline))
 
-PLACE void* accept_connection(void) {
-  return slab_cache_alloc(connections);
+SC_PLACE void* accept_connection(void) {
+  return slab_cache_alloc(g_connections);
 }
-PLACE void* open_connection(void) {
-  return slab_cache_zalloc(connections);
+SC_PLACE void* open_connection(void) {
+  return slab_cache_zalloc(g_connections);
 }
-PLACE void* inherit_connection(void) {
+SC_PLACE void* inherit_connection(void) {
   void* object = NULL;
-  slab_cache_alloc_bulk(connections, 1, &object);
+  slab_cache_alloc_bulk(g_connections, 1, &object);
   return object;
 }
 
-PLACE void* parse_request(void) {
+SC_PLACE void* parse_request(void) {
   return malloc(300);
 }
-PLACE void* open_session(void) {
+SC_PLACE void* open_session(void) {
   return calloc(1, 3000);
 }
-PLACE void* read_body(void) {
+SC_PLACE void* read_body(void) {
   return malloc(70000);
 }
 
@@ -56,11 +56,11 @@ static void check(int ok, const char* what) {
 
 static void* connecter(void* argument) {
   const size_t number = (size_t)argument;
-  slab_group_enter(groups[number % 2]);
+  slab_group_enter(g_groups[number % 2]);
   for (int i = 0; i < kEach; ++i) {
-    objects[number][0][i] = accept_connection();
-    objects[number][1][i] = open_connection();
-    objects[number][2][i] = inherit_connection();
+    g_objects[number][0][i] = accept_connection();
+    g_objects[number][1][i] = open_connection();
+    g_objects[number][2][i] = inherit_connection();
   }
   slab_group_leave();
   return NULL;
@@ -68,11 +68,11 @@ static void* connecter(void* argument) {
 
 static void* worker(void* argument) {
   const size_t number = (size_t)argument;
-  slab_group_enter(groups[number % 2]);
+  slab_group_enter(g_groups[number % 2]);
   for (int i = 0; i < kEach; ++i) {
-    objects[number][0][i] = parse_request();
-    objects[number][1][i] = open_session();
-    objects[number][2][i] = read_body();
+    g_objects[number][0][i] = parse_request();
+    g_objects[number][1][i] = open_session();
+    g_objects[number][2][i] = read_body();
   }
   slab_group_leave();
   return NULL;
@@ -96,35 +96,35 @@ static void free_all(void (*give)(void*)) {
   for (size_t i = 0; i < kThreads; ++i) {
     for (int place = 0; place < kPlaces; ++place) {
       for (int k = 0; k < kEach; ++k)
-        give(objects[i][place][k]);
+        give(g_objects[i][place][k]);
     }
   }
 }
 
 static void close_connection(void* object) {
-  check(slab_cache_of(object) == connections, "an object of no cache, or of another");
-  slab_cache_free(connections, object);
+  check(slab_cache_of(object) == g_connections, "an object of no cache, or of another");
+  slab_cache_free(g_connections, object);
 }
 
 int main(void) {
-  groups[0] = slab_group_create("reader");
-  groups[1] = slab_group_create("writer");
-  check(groups[0] != NULL && groups[1] != NULL, "no groups");
-  connections = slab_cache_create("connections", 200, NULL);
-  check(connections != NULL, "no cache");
+  g_groups[0] = slab_group_create("reader");
+  g_groups[1] = slab_group_create("writer");
+  check(g_groups[0] != NULL && g_groups[1] != NULL, "no groups");
+  g_connections = slab_cache_create("connections", 200, NULL);
+  check(g_connections != NULL, "no cache");
   in_threads(connecter);
-  check(slab_cache_destroy(connections) == -EBUSY, "a cache destroyed with objects in use");
+  check(slab_cache_destroy(g_connections) == -EBUSY, "a cache destroyed with objects in use");
   say("cache");
   free_all(close_connection);
-  check(slab_cache_destroy(connections) == 0, "a cache not destroyed with nothing in use");
+  check(slab_cache_destroy(g_connections) == 0, "a cache not destroyed with nothing in use");
 
   in_threads(worker);
   for (int i = 0; i < 2; ++i)
-    check(slab_group_destroy(groups[i]) == -EBUSY, "destroyed with objects in use");
+    check(slab_group_destroy(g_groups[i]) == -EBUSY, "destroyed with objects in use");
   say("refused");
 
-  slab_group_set_limit(groups[0], 1 << 20, NULL);
-  slab_group_enter(groups[0]);
+  slab_group_set_limit(g_groups[0], 1 << 20, NULL);
+  slab_group_enter(g_groups[0]);
   errno = 0;
   check(malloc(2 << 20) == NULL && errno == ENOMEM, "more than the limit");
   slab_group_leave();
@@ -132,7 +132,7 @@ int main(void) {
 
   free_all(free);
   for (int i = 0; i < 2; ++i)
-    check(slab_group_destroy(groups[i]) == 0, "not destroyed with nothing in use");
+    check(slab_group_destroy(g_groups[i]) == 0, "not destroyed with nothing in use");
   say("destroyed");
   return 0;
 }

@@ -9,8 +9,8 @@
 
 enum { kWorkers = 2, kBlocks = 100 };
 
-static void* blocks[kWorkers][kBlocks * kWorkers];
-static pthread_barrier_t barrier;
+static void* g_blocks[kWorkers][kBlocks * kWorkers];
+static pthread_barrier_t g_barrier;
 
 static void* worker(void* argument) {
   const size_t number = (size_t)argument;
@@ -19,9 +19,9 @@ static void* worker(void* argument) {
   free(malloc(2000)); /* before it has its name */
   pthread_setname_np(pthread_self(), name);
   for (size_t i = 0; i < kBlocks * number; ++i)
-    blocks[number - 1][i] = malloc(1024);
-  pthread_barrier_wait(&barrier);
-  pthread_barrier_wait(&barrier);
+    g_blocks[number - 1][i] = malloc(1024);
+  pthread_barrier_wait(&g_barrier);
+  pthread_barrier_wait(&g_barrier);
   return NULL;
 }
 
@@ -33,18 +33,18 @@ static void say(const char* what) {
 
 int main(void) {
   pthread_t threads[kWorkers];
-  pthread_barrier_init(&barrier, NULL, kWorkers + 1);
+  pthread_barrier_init(&g_barrier, NULL, kWorkers + 1);
   for (size_t i = 0; i < kWorkers; ++i)
     pthread_create(&threads[i], NULL, worker, (void*)(i + 1));
-  pthread_barrier_wait(&barrier);
+  pthread_barrier_wait(&g_barrier);
   say("allocated");
-  pthread_barrier_wait(&barrier);
+  pthread_barrier_wait(&g_barrier);
   for (size_t i = 0; i < kWorkers; ++i)
     pthread_join(threads[i], NULL);
   say("ended");
   for (size_t i = 0; i < kWorkers; ++i) {
     for (size_t k = 0; k < kBlocks * kWorkers; ++k)
-      free(blocks[i][k]);
+      free(g_blocks[i][k]);
   }
   /* Visits to the slow path, where groups are looked at now and then. */
   for (size_t i = 0; i < 20000; ++i)

@@ -21,7 +21,6 @@ using testing::AtPoint;
 using testing::child_id;
 using testing::FakeRcu;
 using testing::gone;
-using testing::GroupScope;
 using testing::id_of;
 using testing::in_child;
 using testing::in_thread;

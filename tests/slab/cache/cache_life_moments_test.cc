@@ -31,28 +31,24 @@ class CacheLifeMoments : public testing::LifeTest {};
 // 0495e337b703: removal waits for a show, and holds nothing that a show or anybody else may want.
 TEST_F(CacheLifeMoments, AShowThatIsInsideIsWaitedForWithoutALock) {
   slab_cache* cache = make_cache("shown", 64);
-  Signal inside;
-  Signal go_on;
-  Signal unlinked;
+  static Signal inside;
+  static Signal go_on;
+  static Signal unlinked;
+  for (Signal* signal : {&inside, &go_on, &unlinked})
+    signal->clear();
   std::atomic<bool> destroyed{false};
-  static Signal* unlinked_now = nullptr;
-  static Signal* inside_now = nullptr;
-  static Signal* go_on_now = nullptr;
-  unlinked_now = &unlinked;
-  inside_now = &inside;
-  go_on_now = &go_on;
   static unsigned shown_id;
   shown_id = reinterpret_cast<ObjectCache*>(cache)->id();
   g_test_point.store([](TestPoint point, unsigned id) {
     if (id != shown_id)
       return;
-    if (point == TestPoint::kShowing && !inside_now->is_set()) {
-      inside_now->set();
-      go_on_now->wait();
-    } else if (point == TestPoint::kDestroyUnlinked && !unlinked_now->is_set()) {
-      unlinked_now->set();
+    if (point == TestPoint::kShowing && !inside.is_set()) {
+      inside.set();
+      go_on.wait();
+    } else if (point == TestPoint::kDestroyUnlinked && !unlinked.is_set()) {
+      unlinked.set();
     } else if (point == TestPoint::kDestroyQuiet) {
-      EXPECT_TRUE(go_on_now->is_set()) << "the cache was taken apart under a show";
+      EXPECT_TRUE(go_on.is_set()) << "the cache was taken apart under a show";
     }
   });
   std::string text;

@@ -89,13 +89,13 @@ std::chrono::steady_clock::time_point deadline() {
 
 // A cache of the kind that belongs to its name; objects of it are marked with their owner's number.
 slab_cache_args kind_of(unsigned number) {
-  static const auto construct = [](void* object) { *static_cast<uint64_t*>(object) = 0; };
-  static const auto nothing = [](void*) {};
+  static const auto kConstruct = [](void* object) { *static_cast<uint64_t*>(object) = 0; };
+  static const auto kNothing = [](void*) {};
   switch (number % 6) {
     case 1:
-      return args_with(0, construct, nothing);
+      return args_with(0, kConstruct, kNothing);
     case 2:
-      return args_with(SLAB_TYPESAFE_BY_RCU, construct, nullptr, FakeRcu::flavor());
+      return args_with(SLAB_TYPESAFE_BY_RCU, kConstruct, nullptr, FakeRcu::flavor());
     case 3:
     case 4:
       return args_with(SLAB_MERGE);

@@ -24,7 +24,6 @@ using testing::in_thread;
 using testing::is_gone;
 using testing::listed_names;
 using testing::make_cache;
-using testing::pass_the_slow_path;
 using testing::shown;
 using testing::Signal;
 using testing::SlabThread;
@@ -209,10 +208,9 @@ TEST_F(CacheLife, S11_AFailedCreateReleasesAndShutsNothingDown) {
     GTEST_SKIP() << "one thread alone, and thousands of caches";
   with_one_id_left([] {
     const slab_cache_args merge = args_with(SLAB_MERGE);
-    std::vector<TestPoint> points;
-    static std::vector<TestPoint>* reached = nullptr;
-    reached = &points;
-    g_test_point.store([](TestPoint point, unsigned) { reached->push_back(point); });
+    static std::vector<TestPoint> points;
+    points.clear();
+    g_test_point.store([](TestPoint point, unsigned) { points.push_back(point); });
     EXPECT_EQ(slab_cache_create("half", 640, &merge), nullptr);
     g_test_point.store(nullptr);
     EXPECT_TRUE(points.empty());

@@ -20,7 +20,6 @@ namespace {
 
 using testing::args_with;
 using testing::FakeRcu;
-using testing::in_thread;
 using testing::is_gone;
 using testing::make_cache;
 using testing::Signal;

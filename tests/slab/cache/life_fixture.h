@@ -98,6 +98,7 @@ class Signal {
   }
   void wait() { set_.wait(false); }
   bool is_set() const { return set_.load(); }
+  void clear() { set_.store(false); }
 
  private:
   std::atomic<bool> set_{false};
@@ -105,10 +106,12 @@ class Signal {
 
 // A flavour without readers: what it is asked for goes where the test says.
 struct FakeRcu {
+  // NOLINTBEGIN(readability-identifier-naming): public, as a struct's fields are.
   static inline std::function<void()> on_wait;
   static inline std::function<void()> on_barrier;
   static inline std::atomic<unsigned> waits{0};
   static inline std::atomic<unsigned> barriers{0};
+  // NOLINTEND(readability-identifier-naming)
 
   static const rcu_flavor_struct* flavor() {
     static constexpr RcuFlavor kFlavor = {.read_lock = nullptr,
