@@ -131,6 +131,13 @@ bool write_report(const std::string& text, const RunOptions& options, CommandCon
   return file.good();
 }
 
+// The program that was run.
+struct Child {
+  pid_t pid;
+  uint64_t started_ns;  // CLOCK_REALTIME, or a little before
+  ChildEnd end;
+};
+
 ReportOptions how_to_report(pid_t child, const RunOptions& options,
                             const Suppressions& suppressions) {
   ReportOptions how = report_options_for(STDERR_FILENO);
@@ -156,10 +163,11 @@ Result<std::string> formatted(const LeakReport& leaks, const ReportOptions& how,
 }
 
 // Reports on the child's scope file and returns the exit code of `run`.
-int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitCheck& exit_check,
-           const RunOptions& options, const Suppressions& suppressions, CommandContext& context) {
-  const int child_code = end.exit_code();
-  const Result<TargetInfo> target = newest_of_pid(static_cast<uint32_t>(child), started_ns);
+int report(const Child& child, const ExitCheck& exit_check, const RunOptions& options,
+           const Suppressions& suppressions, CommandContext& context) {
+  const int child_code = child.end.exit_code();
+  const Result<TargetInfo> target =
+      newest_of_pid(static_cast<uint32_t>(child.pid), child.started_ns);
   if (!target) {
     context.err
         << "slabscope: " << printable_utf8(options.command.front())
@@ -173,11 +181,11 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
     context.err << "slabscope: no report: " << snapshot.failure().message << std::endl;
     return child_code;
   }
-  const ReportOptions how = how_to_report(child, options, suppressions);
+  const ReportOptions how = how_to_report(child.pid, options, suppressions);
   Symbolizer symbolizer;
   LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();
-  leaks.end = end;
+  leaks.end = child.end;
   const Result<std::string> text = formatted(leaks, how, *target, symbolizer, options);
   if (!text) {
     context.err << "slabscope: no report: " << text.failure().message << std::endl;
@@ -185,7 +193,8 @@ int report(pid_t child, uint64_t started_ns, const ChildEnd& end, const ExitChec
   if (!text || !write_report(*text, options, context)) {
     return child_code == kExitOk ? kExitFailure : child_code;
   }
-  return options.fail_on_leak && !end.killed && has_leaks(leaks) ? kExitLeaksInRun : child_code;
+  return options.fail_on_leak && !child.end.killed && has_leaks(leaks) ? kExitLeaksInRun
+                                                                       : child_code;
 }
 
 void run(const RunOptions& options, CommandContext& context) {
@@ -229,7 +238,7 @@ void run(const RunOptions& options, CommandContext& context) {
   if (metrics) {
     metrics->server.stop();
   }
-  context.exit_code = report(pid, started_ns, end, check, options, suppressions, context);
+  context.exit_code = report({pid, started_ns, end}, check, options, suppressions, context);
 }
 
 }  // namespace
