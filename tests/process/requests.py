@@ -177,7 +177,7 @@ def test_events_of_a_cache_and_after_death():
         equal([row["number"] for row in rows], list(range(1, len(rows) + 1)), "numbers")
         text = slabscope("events", path).stdout
         contains(text, "destroying cache connections refused: 60 objects in use", "text")
-        contains(slabscope("report", path).stdout, "destroying cache connections refused", "report")
+        contains(slabscope("report", path).stdout, "cache sessions released", "report's last events")
 
 
 def test_followed_until_the_end():
