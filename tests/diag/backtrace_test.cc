@@ -98,6 +98,8 @@ TEST_P(BacktraceTest, ErrnoAndDescriptorsStay) {
 // libunwind repeats what seems to have been interrupted, which it asks errno; on a stack of its own
 // each address is new to it.
 TEST_P(BacktraceTest, AnInterruptedCallBeforeIsNotTakenForItsOwn) {
+  if (GetParam() == abi::TrackMode::kAll && !testing::threads_may_use_libunwind())
+    GTEST_SKIP();
   EXPECT_EQ(with_mode(GetParam(),
                       [] {
                         int result = 1;
