@@ -84,6 +84,15 @@ SYNTHETIC = (
     synthetic("footprint", "16 MiB of one size, for two dozen sizes", "footprint"),
 )
 
+# The same work for 1 to 32 threads. Run when asked for by name: --filter '^(alone|passing)-'.
+SCALING = tuple(
+    synthetic(f"{name}-{threads}", f"{question}, {threads} threads", program,
+              "--threads", str(threads), amount, str(work // threads))
+    for name, question, program, amount, work in (
+        ("alone", "blocks of their own", "many_threads", "--ops", 9_600_000),
+        ("passing", "batches for each other", "exchange", "--parcels", 60_000))
+    for threads in (1, 2, 4, 8, 32))
+
 
 def program(name, question, script, needs, **more):
     """A program from a package running one of the scripts in bench/programs."""
