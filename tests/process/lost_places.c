@@ -18,7 +18,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define CASE __attribute__((noinline)) static
+#define SC_CASE __attribute__((noinline)) static
 
 enum { kMapped = 1 << 16 };
 
@@ -55,15 +55,15 @@ static void** map_beside(void* address) {
   abort();
 }
 
-CASE void mapped_beside_main(void) {
+SC_CASE void mapped_beside_main(void) {
   void** memory = map_beside(&t_mine);
   memory[kMapped / 16] = malloc(601);
 }
-CASE void mapped_beside_stack(void) {
+SC_CASE void mapped_beside_stack(void) {
   void** memory = map_beside(&t_mine);
   memory[kMapped / 16] = malloc(602);
 }
-CASE void* reachable_in_storage(void) {
+SC_CASE void* reachable_in_storage(void) {
   return calloc(1, 603);
 }
 
@@ -109,16 +109,16 @@ static void make_cache(void) {
   g_cache = create == NULL ? NULL : create("conns", 136, NULL);
 }
 // From malloc, where nobody has caches: for LeakSanitizer.
-CASE void** cached(void) {
+SC_CASE void** cached(void) {
   return memset(g_cache == NULL ? malloc(136) : g_alloc(g_cache), 0, 136);
 }
-CASE void reachable_cached(void) {
+SC_CASE void reachable_cached(void) {
   g_kept[1] = cached();
 }
-CASE void** indirect_cached(void) {
+SC_CASE void** indirect_cached(void) {
   return cached();
 }
-CASE void definite_cached(void) {
+SC_CASE void definite_cached(void) {
   for (int i = 0; i < 3; ++i) {
     cached();
   }
@@ -132,7 +132,7 @@ static ucontext_t g_main;
 static ucontext_t g_other;
 
 // What is left of pointers below the stack pointer.
-CASE void clear(void) {
+SC_CASE void clear(void) {
   volatile char below[32768];
   memset((char*)below, 0, sizeof below);
 }
@@ -149,7 +149,7 @@ static void elsewhere(void) {
   exit(0);
 }
 
-CASE void reachable_on_left_stack(void) {
+SC_CASE void reachable_on_left_stack(void) {
   enum { kGuard = 4096, kStack = 1 << 17 };
   void* volatile held = calloc(1, 604);
   // Between guards, or the kernel may join it to memory that is not to count.
