@@ -53,7 +53,7 @@ uint64_t shrink() {
   ThreadCache* mine = ThreadCache::current();
   if (mine != nullptr)
     mine->heed_requests();
-  g_threads.flush_ended(static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000), 0);
+  g_threads.flush_ended(coarse_monotonic_ms(), 0);
   (void)g_caches.shrink_all();
   const uint64_t now = slabs_in_use();
   return before > now ? before - now : 0;

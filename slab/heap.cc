@@ -40,6 +40,12 @@ void* allocate_small(unsigned id, size_t size) {
   return SC_LIKELY(object != nullptr) ? object : no_memory(size);
 }
 
+// Of malloc's id `id`: off this thread's list, or by the slow path.
+void* take_small(unsigned id, size_t size) {
+  void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
+  return SC_LIKELY(object != nullptr) ? object : allocate_small(id, size);
+}
+
 // A block of the thread's group, or of malloc's own.
 LargeBlock take_large(ThreadCache& cache, size_t size, size_t alignment, unsigned* owner) {
   if (in_group(cache))
@@ -131,10 +137,8 @@ OwnScope::~OwnScope() {
 
 void* allocate_slow(size_t size) {
   if (SC_LIKELY(size <= Config::kSmallMax)) {
-    const unsigned id = SizeClass::id_of(size);
     // Size 0 comes here first.
-    void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
-    return SC_LIKELY(object != nullptr) ? object : allocate_small(id, size);
+    return take_small(SizeClass::id_of(size), size);
   }
   return allocate_large(size, Config::kGranule, Fill::kAsIs, size);
 }
@@ -156,8 +160,7 @@ void* allocate_aligned(size_t alignment, size_t size) {
     return allocate_large(size > Config::kSmallMax ? size : Config::kSmallMax + 1, alignment,
                           Fill::kAsIs, size);
   }
-  void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
-  return object != nullptr ? object : allocate_small(id, size);
+  return take_small(id, size);
 }
 
 void deallocate_slow(void* block) {
@@ -257,8 +260,7 @@ void* allocate_with_room(size_t size, size_t room) {
   if (room > Config::kSmallMax)
     return allocate_large(room, Config::kGranule, Fill::kAsIs, size);
   const unsigned id = SizeClass::id_of(room);
-  void* object = pop_fast(bin_at(t_malloc_bins, id * sizeof(Bin)));
-  return object != nullptr ? object : allocate_small(id, size);
+  return take_small(id, size);
 }
 
 }  // namespace

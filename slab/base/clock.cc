@@ -95,6 +95,9 @@ uint64_t monotonic_ns() {
 uint64_t coarse_monotonic_ns() {
   return clock_ns(CLOCK_MONOTONIC_COARSE);
 }
+uint32_t coarse_monotonic_ms() {
+  return static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
+}
 uint64_t realtime_ns() {
   return clock_ns(CLOCK_REALTIME);
 }

@@ -18,6 +18,8 @@ void clock_init();
 // Nanoseconds of CLOCK_MONOTONIC; and at the kernel's tick (1-4 ms), for less.
 [[nodiscard]] uint64_t monotonic_ns();
 [[nodiscard]] uint64_t coarse_monotonic_ns();
+// That tick in milliseconds, for differences: it starts again at 0 after 49 days.
+[[nodiscard]] uint32_t coarse_monotonic_ms();
 [[nodiscard]] uint64_t realtime_ns();
 
 }  // namespace slabscope

@@ -21,10 +21,6 @@ constinit uint32_t g_decay_ms = Config::kDecayMs;
 constinit uint32_t g_last_round_ms = 0;
 constinit uint32_t g_rounds = 0;
 
-uint32_t now_ms() {
-  return static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
-}
-
 // True for the one thread whose round it is.
 bool claim_round(uint32_t now) {
   uint32_t last = __atomic_load_n(&g_last_round_ms, __ATOMIC_RELAXED);
@@ -44,7 +40,7 @@ void set_decay_ms(uint32_t ms) {
 }
 
 uint32_t decay_tick() {
-  const uint32_t now = now_ms();
+  const uint32_t now = coarse_monotonic_ms();
   g_page_heap.set_now(now);
   if (!claim_round(now))
     return now;
@@ -60,7 +56,7 @@ uint32_t decay_tick() {
 }
 
 uint64_t decay_everything() {
-  const uint32_t now = now_ms();
+  const uint32_t now = coarse_monotonic_ms();
   g_page_heap.set_now(now);
   g_threads.flush_ended(now, 0);
   g_caches.shrink_all();

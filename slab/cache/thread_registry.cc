@@ -193,7 +193,7 @@ void ThreadRegistry::end() {
   g_groups.leave_all(*cache);
   hide_bins();
   t_life = ThreadLife::kEnded;
-  const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
+  const auto now_ms = coarse_monotonic_ms();
   MutexLock lock(mutex_);
   cache->opened_ = false;
   cache->ended_ms_ = now_ms;

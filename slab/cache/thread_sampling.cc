@@ -79,7 +79,7 @@ void ThreadCache::adapt_sampling() {
 void ThreadCache::pace_sampling() {
   if (sample_interval() != Config::kSampleInterval || ++paced_samples_ < Config::kPacedSamples)
     return;
-  const auto now_ms = static_cast<uint32_t>(coarse_monotonic_ns() / 1'000'000);
+  const auto now_ms = coarse_monotonic_ms();
   const uint32_t took_ms = now_ms - paced_ms_;
   paced_samples_ = 0;
   paced_ms_ = now_ms;

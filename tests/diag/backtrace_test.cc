@@ -99,7 +99,7 @@ TEST_P(BacktraceTest, ErrnoAndDescriptorsStay) {
 // each address is new to it.
 TEST_P(BacktraceTest, AnInterruptedCallBeforeIsNotTakenForItsOwn) {
   if (GetParam() == abi::TrackMode::kAll && !testing::threads_may_use_libunwind())
-    GTEST_SKIP();
+    GTEST_SKIP() << testing::kWhyThreadsMayNot;
   EXPECT_EQ(with_mode(GetParam(),
                       [] {
                         int result = 1;
@@ -217,7 +217,7 @@ TEST_P(BacktraceTest, SignalHandlersCanCapture) {
 
 TEST_P(BacktraceTest, ThreadsCaptureAtTheSameTime) {
   if (GetParam() == abi::TrackMode::kAll && !testing::threads_may_use_libunwind())
-    GTEST_SKIP();
+    GTEST_SKIP() << testing::kWhyThreadsMayNot;
   EXPECT_EQ(with_mode(GetParam(),
                       [] {
                         std::vector<std::thread> threads;
@@ -277,7 +277,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, BacktraceTest,
 // must be its own. (libunwind 1.6 alone puts zeroes into it.)
 TEST(Backtrace, LibunwindNeverTouchesTheProgramsDescriptors) {
   if (!testing::threads_may_use_libunwind())
-    GTEST_SKIP();
+    GTEST_SKIP() << testing::kWhyThreadsMayNot;
   EXPECT_EQ(with_mode(abi::TrackMode::kAll,
                       [] {
                         Frames frames;

@@ -34,7 +34,7 @@ inline bool under_sanitizer() {
 #endif
 }
 
-// libunwind locks a mutex after ThreadSanitizer has taken leave of the thread.
+// False where a test with threads that capture by libunwind cannot be.
 inline bool threads_may_use_libunwind() {
 #if defined(__SANITIZE_THREAD__)
   return false;
@@ -42,6 +42,8 @@ inline bool threads_may_use_libunwind() {
   return true;
 #endif
 }
+inline constexpr const char* kWhyThreadsMayNot =
+    "libunwind locks a mutex after ThreadSanitizer has taken leave of the thread";
 
 inline size_t open_descriptors() {
   size_t count = 0;

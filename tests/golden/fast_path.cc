@@ -21,30 +21,14 @@ __attribute__((noinline)) void nothing(size_t bytes) {
   opaque(bytes);
 }
 
-[[noreturn]] void child() {
-  if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) {
-    _exit(77);
-  }
+void child() {
   count_here([] { nothing(0); });
   for (size_t bytes : kSizes) {
     count_here([bytes] { pair(bytes); });
   }
-  _exit(0);
 }
 
-}  // namespace
-
-int main() {
-  slabscope::test::expect_preload();
-  const pid_t tracee = fork();
-  if (tracee == 0) {
-    child();
-  }
-  slabscope::test::Stepper steps(tracee);
-  if (!steps.may_trace()) {
-    std::puts("this system does not permit tracing");
-    return 77;
-  }
+void print_counts(slabscope::test::Stepper& steps) {
   const int empty = steps.next();
   SC_EXPECT(empty > 0);
   for (size_t bytes : kSizes) {
@@ -52,6 +36,11 @@ int main() {
     SC_EXPECT(count > empty);
     std::printf("%zu %d\n", bytes, count - empty);
   }
-  SC_EXPECT(steps.finish());
-  return 0;
+}
+
+}  // namespace
+
+int main() {
+  slabscope::test::expect_preload();
+  return slabscope::test::count_steps(child, print_counts);
 }

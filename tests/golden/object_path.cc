@@ -44,17 +44,13 @@ void count_all(slab_cache* cache) {
   count_here([cache] { cache_and_free_pair(cache); });
 }
 
-[[noreturn]] void child() {
+void child() {
   auto* cache = find<decltype(slab_cache_create)>("slab_cache_create")("counted", 64, nullptr);
   auto* group = find<decltype(slab_group_create)>("slab_group_create")("group");
   SC_EXPECT(cache != nullptr && group != nullptr);
-  if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) {
-    _exit(77);
-  }
   count_all(cache);
   find<decltype(slab_group_enter)>("slab_group_enter")(group);
   count_all(cache);
-  _exit(0);
 }
 
 struct Counts {
@@ -73,26 +69,20 @@ Counts read(slabscope::test::Stepper& steps, const char* where) {
   return {by_malloc, by_cache, by_cache_and_free};
 }
 
-}  // namespace
-
-int main() {
-  slabscope::test::expect_preload();
-  const pid_t tracee = fork();
-  if (tracee == 0) {
-    child();
-  }
-  slabscope::test::Stepper steps(tracee, slabscope::test::object_of(dlsym(RTLD_DEFAULT, "malloc")));
-  if (!steps.may_trace()) {
-    std::puts("this system does not permit tracing");
-    return 77;
-  }
+void compare(slabscope::test::Stepper& steps) {
   const Counts outside = read(steps, "in no group");
   const Counts inside = read(steps, "in a group");
-  SC_EXPECT(steps.finish());
   SC_EXPECT(outside.by_malloc > 10 && outside.by_cache > 10);
   SC_EXPECT(outside.by_cache <= outside.by_malloc);
   SC_EXPECT(outside.by_cache_and_free <= outside.by_malloc);
   SC_EXPECT(inside.by_malloc == outside.by_malloc);
   SC_EXPECT(inside.by_cache <= 3 * inside.by_malloc);  // a slow path takes hundreds
-  return 0;
+}
+
+}  // namespace
+
+int main() {
+  slabscope::test::expect_preload();
+  return slabscope::test::count_steps(child, compare,
+                                      slabscope::test::object_of(dlsym(RTLD_DEFAULT, "malloc")));
 }

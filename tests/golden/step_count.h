@@ -11,11 +11,15 @@
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <map>
+
+#include "tests/support/check.h"
 
 namespace slabscope::test {
 
@@ -128,5 +132,27 @@ class Stepper {
   bool may_trace_ = false;
   bool first_ = true;
 };
+
+// For main(): `child` runs in a traced process, `judge` gets what steps through it. Returns what
+// main() returns: 0, or 77 (skipped) where the system does not permit tracing.
+template <typename Child, typename Judge>
+int count_steps(Child child, Judge judge, Range only = {0, UINTPTR_MAX}) {
+  const pid_t tracee = fork();
+  if (tracee == 0) {
+    if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) {
+      _exit(77);
+    }
+    child();
+    _exit(0);
+  }
+  Stepper steps(tracee, only);
+  if (!steps.may_trace()) {
+    std::puts("this system does not permit tracing");
+    return 77;
+  }
+  judge(steps);
+  SC_EXPECT(steps.finish());
+  return 0;
+}
 
 }  // namespace slabscope::test
