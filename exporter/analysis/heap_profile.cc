@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "exporter/analysis/stack_frames.h"
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/source/object_summary.h"
 
@@ -38,7 +39,7 @@ uint64_t age_reference(const HeapReading& reading) {
 
 double realtime_of(const TargetInfo& target, uint64_t monotonic_ns) {
   const uint64_t since = Cache::clamped_difference(monotonic_ns, target.start_monotonic_ns);
-  const uint64_t us = Cache::saturating_sum(target.start_realtime_ns, since) / 1000;
+  const uint64_t us = saturating_sum(target.start_realtime_ns, since) / 1000;
   return static_cast<double>(us) / 1e6;
 }
 
@@ -103,8 +104,8 @@ void count_exactly(const Snapshot& snapshot, HeapProfile& profile) {
   for (const Cache& cache : snapshot.caches) {
     if (cache.kind !=
         abi::CacheKind::kOwn) {  // what the shim's start allocated is not the program's
-      profile.exact_objects = Cache::saturating_sum(profile.exact_objects, cache.active_objects());
-      profile.exact_bytes = Cache::saturating_sum(profile.exact_bytes, cache.active_bytes());
+      profile.exact_objects = saturating_sum(profile.exact_objects, cache.active_objects());
+      profile.exact_bytes = saturating_sum(profile.exact_bytes, cache.active_bytes());
     }
   }
 }

@@ -12,6 +12,7 @@
 #include <unordered_set>
 
 #include "exporter/analysis/reachability.h"
+#include "exporter/base/saturating.h"
 
 namespace slabscope {
 namespace {
@@ -176,7 +177,7 @@ void Checker::group(LeakCheck& result) {
       sum.largest = std::max(sum.largest, size);
       sum.oldest_ns = sum.objects == 0 ? when : std::min(sum.oldest_ns, when);
       ++sum.objects;
-      sum.bytes = Cache::saturating_sum(sum.bytes, size);
+      sum.bytes = saturating_sum(sum.bytes, size);
       if (record != nullptr) {
         result.of_record[records_[slot]] = sum.leak_class;
       }

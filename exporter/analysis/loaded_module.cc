@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "exporter/base/saturating.h"
+
 namespace slabscope {
 namespace {
 
@@ -56,8 +58,7 @@ std::optional<LoadedModule> read_loaded_module(const MemorySource& memory, uint6
   for (const Elf64_Phdr& segment : segments) {
     const uint64_t begin = bias + segment.p_vaddr;
     if (segment.p_type == PT_LOAD && (segment.p_flags & PF_W) != 0) {
-      const bool wraps = begin + segment.p_memsz < begin;
-      module.data.push_back({begin, wraps ? UINT64_MAX : begin + segment.p_memsz});
+      module.data.push_back({begin, saturating_sum(begin, segment.p_memsz)});
     } else if (segment.p_type == PT_TLS) {
       module.storage_bytes += std::min(segment.p_memsz, kMostStorage);
       module.storage_bytes += std::min(segment.p_align, kMostStorage);

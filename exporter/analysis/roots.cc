@@ -9,6 +9,7 @@
 
 #include "exporter/analysis/loaded_module.h"
 #include "exporter/analysis/thread_roots.h"
+#include "exporter/base/saturating.h"
 
 namespace slabscope {
 namespace {
@@ -16,10 +17,6 @@ namespace {
 constexpr uint64_t kWord = sizeof(uint64_t);
 constexpr size_t kMostMetaBlocks = 1 << 20;
 constexpr size_t kMostLinkMaps = 65536;
-
-uint64_t saturating_end(uint64_t begin, uint64_t bytes) {
-  return begin + bytes < begin ? UINT64_MAX : begin + bytes;
-}
 
 class RootFinder {
  public:
@@ -52,7 +49,7 @@ class RootFinder {
   }
   void exclude(uint64_t begin, uint64_t bytes) {
     if (begin != 0 && bytes != 0) {
-      excluded_.push_back({begin, saturating_end(begin, bytes)});
+      excluded_.push_back({begin, saturating_sum(begin, bytes)});
     }
   }
 
@@ -169,7 +166,7 @@ void RootFinder::add_loader(uint64_t structs) {
   constexpr uint64_t kBytes = 1144;  // of a list element, in glibc 2.36
   uint64_t at = structs == 0 ? 0 : memory_.value<uint64_t>(structs + kFirst).value_or(0);
   for (size_t i = 0; at != 0 && i < kMostLinkMaps; ++i) {
-    add_mapped({at, saturating_end(at, kBytes)});
+    add_mapped({at, saturating_sum(at, kBytes)});
     at = memory_.value<uint64_t>(at + kNext).value_or(0);
   }
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "exporter/base/saturating.h"
+
 namespace slabscope {
 namespace {
 
@@ -22,17 +24,12 @@ constexpr bool kStorageIsAbove = false;
 constexpr uint64_t kVectorAt = 8;
 #endif
 
-uint64_t minus(uint64_t a, uint64_t b) {
-  return a < b ? 0 : a - b;
-}
-uint64_t plus(uint64_t a, uint64_t b) {
-  return a + b < a ? UINT64_MAX : a + b;
-}
-
 class Finder {
  public:
   Finder(const MemorySource& memory, const std::vector<Mapping>& mappings, uint64_t storage_bytes)
-      : memory_(memory), mappings_(mappings), storage_bytes_(plus(storage_bytes, kSurplus)) {}
+      : memory_(memory),
+        mappings_(mappings),
+        storage_bytes_(saturating_sum(storage_bytes, kSurplus)) {}
 
   void add(const ThreadContext& thread);
 
@@ -64,7 +61,7 @@ void Finder::add(const ThreadContext& thread) {
                           ? stack != nullptr && stack->path == "[stack]"
                           : stack == storage && thread.stack_pointer < thread.thread_pointer;
   if (stack != nullptr && stack->readable && stack->writable) {
-    const uint64_t begin = minus(thread.stack_pointer, kRedZone);
+    const uint64_t begin = saturating_difference(thread.stack_pointer, kRedZone);
     const bool ends_before = on_own && !thread.is_main;
     add_clipped(*stack, begin, ends_before ? end_of_thread(thread.thread_pointer) : stack->end);
     keep_from(*stack, begin);
@@ -82,13 +79,15 @@ void Finder::add(const ThreadContext& thread) {
 void Finder::add_main_storage(const Mapping& storage, uint64_t thread_pointer) {
   const uint64_t below = kStorageIsAbove ? kThreadBlock : storage_bytes_;
   const uint64_t above = kStorageIsAbove ? storage_bytes_ : kThreadBlock;
-  add_clipped(storage, minus(thread_pointer, below), plus(thread_pointer, above));
+  add_clipped(storage, saturating_difference(thread_pointer, below),
+              saturating_sum(thread_pointer, above));
   constexpr uint64_t kEntry = 16;
   const uint64_t vector = memory_.value<uint64_t>(thread_pointer + kVectorAt).value_or(0);
   const Mapping* mapping = mapping_of(mappings_, vector);
   if (mapping != nullptr && mapping->readable) {
     const uint64_t modules = memory_.value<uint64_t>(vector - kEntry).value_or(0);
-    add_clipped(*mapping, vector, plus(vector, (std::min(modules, kMostModules) + 1) * kEntry));
+    add_clipped(*mapping, vector,
+                saturating_sum(vector, (std::min(modules, kMostModules) + 1) * kEntry));
   }
 }
 
@@ -127,7 +126,7 @@ bool has_guard(const std::vector<Mapping>& mappings, const Mapping& mapping) {
 }
 
 uint64_t end_of_thread(uint64_t thread_pointer) {
-  return plus(thread_pointer, kPage) / kPage * kPage;
+  return saturating_sum(thread_pointer, kPage) / kPage * kPage;
 }
 
 }  // namespace slabscope

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "exporter/analysis/heap_groups.h"
+#include "exporter/base/saturating.h"
 
 namespace slabscope {
 namespace {
@@ -21,7 +22,7 @@ Identity identity_of(const LiveObject& object) {
 }
 
 bool is_older(const LiveObject& object, const Snapshot& at, uint64_t age_seconds) {
-  return Cache::saturating_sum(object.when_monotonic_ns, age_seconds * kSecondNs) <=
+  return saturating_sum(object.when_monotonic_ns, age_seconds * kSecondNs) <=
          at.target.read_monotonic_ns;
 }
 

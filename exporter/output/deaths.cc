@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <ostream>
 
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/json.h"
 #include "exporter/output/phrases.h"
@@ -41,14 +42,14 @@ std::optional<Death> look_at(const TargetInfo& target) {
   death.target = target;
   for (const Cache& cache : snapshot->caches) {
     if (cache.kind != abi::CacheKind::kOwn) {  // what the shim's start allocated is its own
-      death.live_objects = Cache::saturating_sum(death.live_objects, cache.active_objects());
-      death.live_bytes = Cache::saturating_sum(death.live_bytes, cache.active_bytes());
+      death.live_objects = saturating_sum(death.live_objects, cache.active_objects());
+      death.live_bytes = saturating_sum(death.live_bytes, cache.active_bytes());
     }
   }
   death.end_known = target.end_monotonic_ns != 0;
   const uint64_t end = death.end_known ? target.end_monotonic_ns : last_sign(*snapshot, *scope);
-  death.end_realtime_ns = Cache::saturating_sum(
-      target.start_realtime_ns, Cache::clamped_difference(end, target.start_monotonic_ns));
+  death.end_realtime_ns = saturating_sum(target.start_realtime_ns,
+                                         Cache::clamped_difference(end, target.start_monotonic_ns));
   return death;
 }
 

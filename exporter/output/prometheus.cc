@@ -8,6 +8,7 @@
 #include <set>
 #include <string_view>
 
+#include "exporter/base/saturating.h"
 #include "exporter/source/group_totals.h"
 
 namespace slabscope {
@@ -242,7 +243,7 @@ std::string instance_id(const TargetInfo& target) {
 uint64_t active_bytes(const Snapshot& snapshot) {
   uint64_t sum = 0;
   for (const Cache& cache : snapshot.caches) {
-    sum = Cache::saturating_sum(sum, cache.active_bytes());
+    sum = saturating_sum(sum, cache.active_bytes());
   }
   return sum;
 }
@@ -250,8 +251,8 @@ uint64_t active_bytes(const Snapshot& snapshot) {
 FreeBytes free_bytes(const Snapshot& snapshot) {
   FreeBytes free;
   for (const Cache& cache : snapshot.caches) {
-    free.thread += Cache::saturating_product(cache.thread_free_objects(), cache.object_size);
-    free.partial += Cache::saturating_product(cache.slab_free_objects(), cache.object_size);
+    free.thread += saturating_product(cache.thread_free_objects(), cache.object_size);
+    free.partial += saturating_product(cache.slab_free_objects(), cache.object_size);
   }
   free.runs = snapshot.counters.mapped_free_bytes;
   const uint64_t in_use =

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/report_entries.h"
 #include "exporter/output/stack_text.h"
@@ -60,8 +61,8 @@ void add_caches(const Snapshot& snapshot, LeakReport& report) {
     }
     const CacheRemainder row{cache, {}};
     const ObjectTotals left = row.remaining();
-    report.unchecked.objects = Cache::saturating_sum(report.unchecked.objects, left.objects);
-    report.unchecked.bytes = Cache::saturating_sum(report.unchecked.bytes, left.bytes);
+    report.unchecked.objects = saturating_sum(report.unchecked.objects, left.objects);
+    report.unchecked.bytes = saturating_sum(report.unchecked.bytes, left.bytes);
     report.caches.push_back(row);
   }
 }

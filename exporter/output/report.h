@@ -29,6 +29,7 @@
 #include "exporter/analysis/suppressions.h"
 #include "exporter/analysis/symbolize.h"
 #include "exporter/base/child.h"
+#include "exporter/base/saturating.h"
 #include "exporter/output/peak_text.h"
 #include "exporter/source/event_reader.h"
 #include "exporter/source/snapshot.h"
@@ -54,8 +55,8 @@ struct ObjectTotals {
 
   bool operator==(const ObjectTotals&) const = default;
   void add(const ObjectTotals& other) {
-    objects = Cache::saturating_sum(objects, other.objects);
-    bytes = Cache::saturating_sum(bytes, other.bytes);
+    objects = saturating_sum(objects, other.objects);
+    bytes = saturating_sum(bytes, other.bytes);
   }
 };
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string_view>
 
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/event_text.h"
 #include "exporter/output/phrases.h"
@@ -227,8 +228,8 @@ void TextReport::write_entries() {
   if (shown < listed) {
     ObjectTotals rest;
     for (size_t i = shown; i < listed; ++i) {
-      rest.objects = Cache::saturating_sum(rest.objects, report_.leaks[i].objects);
-      rest.bytes = Cache::saturating_sum(rest.bytes, report_.leaks[i].bytes);
+      rest.objects = saturating_sum(rest.objects, report_.leaks[i].objects);
+      rest.bytes = saturating_sum(rest.bytes, report_.leaks[i].bytes);
     }
     const size_t hidden = listed - shown;
     text_ += '\n';
@@ -359,8 +360,8 @@ void TextReport::write_caches() {
   if (shown < rows.size()) {
     ObjectTotals rest;
     for (size_t i = shown; i < rows.size(); ++i) {
-      rest.objects = Cache::saturating_sum(rest.objects, rows[i]->remaining().objects);
-      rest.bytes = Cache::saturating_sum(rest.bytes, rows[i]->remaining().bytes);
+      rest.objects = saturating_sum(rest.objects, rows[i]->remaining().objects);
+      rest.bytes = saturating_sum(rest.bytes, rows[i]->remaining().bytes);
     }
     const size_t hidden = rows.size() - shown;
     line("... and {} more {} ({}, {}).", hidden, hidden == 1 ? "cache" : "caches",

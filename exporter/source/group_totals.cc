@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "exporter/base/saturating.h"
+
 namespace slabscope {
 
 std::vector<GroupTotals> group_totals(const Snapshot& snapshot) {
@@ -18,9 +20,9 @@ std::vector<GroupTotals> group_totals(const Snapshot& snapshot) {
   for (const Cache& cache : snapshot.caches) {
     const auto place = places.find(cache.group);
     GroupTotals& entry = totals[place == places.end() ? 0 : place->second];
-    entry.active_objects = Cache::saturating_sum(entry.active_objects, cache.active_objects());
-    entry.active_bytes = Cache::saturating_sum(entry.active_bytes, cache.active_bytes());
-    entry.slabs = Cache::saturating_sum(entry.slabs, cache.stats.slabs);
+    entry.active_objects = saturating_sum(entry.active_objects, cache.active_objects());
+    entry.active_bytes = saturating_sum(entry.active_bytes, cache.active_bytes());
+    entry.slabs = saturating_sum(entry.slabs, cache.stats.slabs);
     entry.allocations += cache.allocations;
     entry.frees += cache.frees;
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 
 namespace slabscope {
@@ -131,7 +132,7 @@ SmapsSum sum_smaps(std::string_view text, FileId id, uint64_t base, uint64_t byt
         sum.resident_bytes += kib * 1024;
       }
     } else if (const std::optional<Mapping> mapping = parse_mapping(line)) {
-      const uint64_t window_end = Cache::saturating_sum(base, bytes);
+      const uint64_t window_end = saturating_sum(base, bytes);
       in_window = mapping->begin < window_end && mapping->end > base;
       sum.has_file = sum.has_file || mapping->file == id;
     }

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "diag/abi/layout.h"
+#include "exporter/base/saturating.h"
 
 namespace slabscope {
 
@@ -148,13 +149,6 @@ struct Cache {
   static constexpr uint64_t clamped_difference(uint64_t a, uint64_t b) {
     const uint64_t difference = a - b;
     return static_cast<int64_t>(difference) < 0 ? 0 : difference;
-  }
-  static constexpr uint64_t saturating_sum(uint64_t a, uint64_t b) {
-    return a + b < a ? UINT64_MAX : a + b;
-  }
-  static constexpr uint64_t saturating_product(uint64_t a, uint64_t b) {
-    uint64_t product = 0;
-    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
   }
 };
 
