@@ -6,7 +6,7 @@
 // here, and may wait for it. The library is elfutils' own, which keeps what it fetched in the
 // user's cache; it is loaded here and not linked, as most hosts do not have it. What comes is a
 // file like any other: its build-id is checked by who opens it.
-// Called from: module_files.cc, by way of symbolize.cc.
+// Called from: commands/stack_options.cc, which loads it; module_files.cc, which asks.
 
 #pragma once
 

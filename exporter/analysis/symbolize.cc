@@ -3,10 +3,8 @@
 #include "exporter/analysis/symbolize.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <list>
 #include <map>
-#include <mutex>
 #include <unordered_map>
 #include <utility>
 
@@ -16,15 +14,7 @@
 #include "exporter/base/hex.h"
 
 namespace slabscope {
-namespace {
-
-// libdw would ask the servers listed here for files it misses.
-void forget_debuginfod() {
-  static std::once_flag once;
-  std::call_once(once, [] { unsetenv("DEBUGINFOD_URLS"); });
-}
-
-}  // namespace
+namespace {}  // namespace
 
 // One module's files, opened, and what they answered.
 struct Symbolizer::OpenModule {
@@ -96,7 +86,6 @@ struct Symbolizer::State {
   };
 
   SymbolizerOptions options;
-  std::unique_ptr<Debuginfod> servers;  // null: nobody is asked
   ProcessContext context;
   std::vector<Module> modules;
   std::vector<Slot> slots;
@@ -122,7 +111,7 @@ Symbolizer::OpenModule& Symbolizer::State::open(const Module& module) {
   fresh.path = module.path;
   fresh.build_id = build_id;
   if (options.open_files) {
-    fresh.open(module, context, options.debug_dirs, servers.get());
+    fresh.open(module, context, options.debug_dirs, options.servers.get());
   }
   const bool found = fresh.files.loaded != nullptr || fresh.files.debug != nullptr;
   if (!build_id.empty() && found) {
@@ -169,11 +158,6 @@ void Symbolizer::State::drop_excess() {
 }
 
 Symbolizer::Symbolizer(SymbolizerOptions options) : state_(std::make_unique<State>()) {
-  if (options.debuginfod) {
-    state_->servers = Debuginfod::load();
-  } else {
-    forget_debuginfod();
-  }
   state_->options = std::move(options);
 }
 

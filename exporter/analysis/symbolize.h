@@ -14,8 +14,8 @@
 //   1. A file is used only if it is a regular file of bounded size whose build-id is the recorded
 //      one; without a recorded one, only if it has none and is older than the process.
 //   2. Every answer has at least one frame, and the last frame is the function that holds the pc.
-//   3. Nothing is fetched unless SymbolizerOptions::debuginfod: otherwise the constructor unsets
-//      DEBUGINFOD_URLS.                                                       (process.debuginfod)
+//   3. Nothing is fetched unless SymbolizerOptions::servers: libdw asks nobody by itself (libdwfl,
+//      which is not used here, would).                                        (process.debuginfod)
 //   4. Each module is opened once and each address answered once; both caches are bounded.
 // Not thread-safe: one Symbolizer a thread, or a mutex around it.
 // Called from: exporter/output/report.cc and every output that prints a stack. Never on the scrape
@@ -49,11 +49,11 @@ struct SymbolFrame {
 };
 
 struct SymbolizerOptions {
-  bool open_files = true;               // false: module + offset only
-  std::vector<std::string> debug_dirs;  // searched before /usr/lib/debug
-  bool debuginfod = false;              // ask servers for debug files that are not on this host
-  size_t max_modules = 512;             // kept open between processes; beyond it all are closed
-  size_t max_answers = 1 << 18;         // cached addresses; more are answered, but not remembered
+  bool open_files = true;                     // false: module + offset only
+  std::vector<std::string> debug_dirs;        // searched before /usr/lib/debug
+  std::shared_ptr<const Debuginfod> servers;  // asked for what is not on this host; null: nobody
+  size_t max_modules = 512;      // kept open between processes; beyond it all are closed
+  size_t max_answers = 1 << 18;  // cached addresses; more are answered, but not remembered
 };
 
 class Symbolizer {

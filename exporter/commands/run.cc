@@ -10,6 +10,7 @@
 #include <optional>
 #include <ostream>
 #include <system_error>
+#include <utility>
 
 #include "exporter/base/child.h"
 #include "exporter/base/listen_address.h"
@@ -55,6 +56,7 @@ struct RunOptions {
   std::string report_file;
   std::string format = "text";
   std::vector<std::string> suppression_files;
+  std::shared_ptr<const Debuginfod> servers;
   std::string roots = "all";
   bool fail_on_leak = false;
   uint64_t min_bytes = 0;
@@ -182,7 +184,9 @@ int report(const Child& child, const ExitCheck& exit_check, const RunOptions& op
     return child_code;
   }
   const ReportOptions how = how_to_report(child.pid, options, suppressions);
-  Symbolizer symbolizer;
+  SymbolizerOptions naming;
+  naming.servers = options.servers;
+  Symbolizer symbolizer(std::move(naming));
   LeakReport leaks = build_report(*snapshot, symbolizer, how, exit_check.result());
   end_progress();
   leaks.end = child.end;
@@ -270,6 +274,7 @@ void add_run(CLI::App& app, CommandContext& context) {
       ->check(check_number);
   add_suppressions(*command, options->suppression_files);
   add_roots(*command, options->roots);
+  add_debuginfod(*command, options->servers);
   command->add_option("--app", options->app, "Label `app` of the program's metrics");
   command->callback([options, &context] { run(*options, context); });
 }

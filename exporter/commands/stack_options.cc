@@ -24,7 +24,7 @@ SymbolizerOptions StackOptions::symbolizer_options() const {
   SymbolizerOptions symbolizer;
   symbolizer.open_files = !no_symbols;
   symbolizer.debug_dirs = debug_dirs;
-  symbolizer.debuginfod = debuginfod;
+  symbolizer.servers = servers;
   return symbolizer;
 }
 
@@ -85,18 +85,25 @@ RootSet root_set(const std::string& roots) {
 
 namespace {
 
-void ask_servers(StackOptions& options) {
+std::shared_ptr<const Debuginfod> load_servers() {
   if (!Debuginfod::has_servers()) {
     throw CLI::ValidationError("--debuginfod", "no server is named; set DEBUGINFOD_URLS");
   }
-  if (Debuginfod::load() == nullptr) {
+  std::shared_ptr<const Debuginfod> servers = Debuginfod::load();
+  if (servers == nullptr) {
     throw CLI::ValidationError("--debuginfod",
                                "there is no libdebuginfod.so.1; install it (libdebuginfod1)");
   }
-  options.debuginfod = true;
+  return servers;
 }
 
 }  // namespace
+
+void add_debuginfod(CLI::App& command, std::shared_ptr<const Debuginfod>& servers) {
+  command.add_flag_callback(
+      "--debuginfod", [&servers] { servers = load_servers(); },
+      "Ask the servers of DEBUGINFOD_URLS for debug files that are not on this host");
+}
 
 void add_symbols(CLI::App& command, StackOptions& options) {
   command.add_flag("--no-symbols", options.no_symbols, "Module and offset only; open no binaries");
@@ -104,9 +111,7 @@ void add_symbols(CLI::App& command, StackOptions& options) {
       .add_option("--debug-dir", options.debug_dirs,
                   "Look here for debug files (.build-id/…) before /usr/lib/debug")
       ->allow_extra_args(false);
-  command.add_flag_callback(
-      "--debuginfod", [&options] { ask_servers(options); },
-      "Ask the servers of DEBUGINFOD_URLS for debug files that are not on this host");
+  add_debuginfod(command, options.servers);
 }
 
 }  // namespace slabscope

@@ -8,6 +8,7 @@
 #include <CLI/App.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,9 +27,9 @@ struct StackOptions {
   uint64_t min_bytes = 0;
   std::vector<std::string> debug_dirs;
   std::vector<std::string> suppression_files;
+  std::shared_ptr<const Debuginfod> servers;
   bool json = false;
   bool no_symbols = false;
-  bool debuginfod = false;
 
   [[nodiscard]] bool wants_json() const { return json || format == "json"; }
   // How a report looks on standard output, with what was asked for.
@@ -51,6 +52,8 @@ bool load_suppressions(const std::vector<std::string>& files, Suppressions& into
 // --roots, into `roots`; what the text means.
 void add_roots(CLI::App& command, std::string& roots);
 [[nodiscard]] RootSet root_set(const std::string& roots);
+// --debuginfod, into `servers`, which stay null without it.
+void add_debuginfod(CLI::App& command, std::shared_ptr<const Debuginfod>& servers);
 // --no-symbols, --debug-dir, --debuginfod.
 void add_symbols(CLI::App& command, StackOptions& options);
 

@@ -238,17 +238,6 @@ TEST(Symbolize, AddressesOutsideOfAllModulesAreNumbers) {
   }
 }
 
-TEST(SymbolizeDeathTest, ForgetsDebuginfodServers) {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a fresh process
-  EXPECT_EXIT(
-      {
-        setenv("DEBUGINFOD_URLS", "http://127.0.0.1:1/", 1);
-        const Symbolizer symbolizer;
-        _exit(getenv("DEBUGINFOD_URLS") == nullptr ? 0 : 1);
-      },
-      ::testing::ExitedWithCode(0), "");
-}
-
 // ---- against addr2line ----------------------------------------------------------------------
 
 // Lines of all frames of each address, as addr2line -i sees them.

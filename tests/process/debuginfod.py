@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Debug information from a server: fetched if --debuginfod asks for it, once, and only what is missing here."""
+import contextlib
 import ctypes.util
 import functools
 import http.server
+import json
 import os
 import pathlib
 import re
@@ -62,30 +64,47 @@ def stripped_program(folder):
     return program, build_id
 
 
-def test_asked_for_and_not():
-    folder = pathlib.Path(os.environ["SLABSCOPE_DIR"])
-    program, build_id = stripped_program(folder)
+def environment(server, folder):
+    """Of a slabscope that may ask `server`."""
+    return {**os.environ, "DEBUGINFOD_URLS": f"http://127.0.0.1:{server.server_port}",
+            "DEBUGINFOD_CACHE_PATH": str(folder / "cache"), "DEBUGINFOD_TIMEOUT": "20"}
+
+
+def keeping_frame(document, program):
+    """Function and line of what allocated the 777 bytes, within the program."""
+    reported = document.get("stacks") or document["leaks"]
+    stack = next(entry for entry in reported if entry["bytes"] == 777)["stack"]
+    return next((f["function"], f["line"]) for f in stack if f["module"] == str(program))
+
+
+@contextlib.contextmanager
+def served(folder, program):
+    """A server of the folder beside the program, which runs; yields the server and heap's view of that frame."""
     with Server(folder / "served") as server:
-        servers = {**os.environ, "DEBUGINFOD_URLS": f"http://127.0.0.1:{server.server_port}",
-                   "DEBUGINFOD_CACHE_PATH": str(folder / "cache"), "DEBUGINFOD_TIMEOUT": "20"}
         with slabtest.process([program], env=slabtest.preloaded(SLABSCOPE_TRACK="all"),
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             hears(child, "ready")
 
             def frame(*options):
-                document = slabscope_json("heap", child.pid, "--json", *options, env=servers)
-                stack = next(s for s in document["stacks"] if s["bytes"] == 777)["stack"]
-                return next((f["function"], f["line"]) for f in stack if f["module"] == str(program))
+                return keeping_frame(slabscope_json("heap", child.pid, "--json", *options,
+                                                    env=environment(server, folder)), program)
 
-            equal(frame(), ("", 0), "the frame without --debuginfod")
-            equal(server.asked, [], "what the server was asked for without --debuginfod")
-            equal(frame("--debuginfod"), ("keeps", 5), "the frame with --debuginfod")
-            mine = [path for path in server.asked if build_id in path]
-            equal(mine, [f"/buildid/{build_id}/debuginfo"], "what the server was asked for of the program")
-            equal(frame("--debuginfod"), ("keeps", 5), "the frame from the cache")
-            equal([path for path in server.asked if build_id in path], mine, "what was asked for again")
+            yield server, frame
             tell(child)
         server.shutdown()
+
+
+def test_asked_for_and_not():
+    folder = pathlib.Path(os.environ["SLABSCOPE_DIR"])
+    program, build_id = stripped_program(folder)
+    with served(folder, program) as (server, frame):
+        equal(frame(), ("", 0), "the frame without --debuginfod")
+        equal(server.asked, [], "what the server was asked for without --debuginfod")
+        equal(frame("--debuginfod"), ("keeps", 5), "the frame with --debuginfod")
+        mine = [path for path in server.asked if build_id in path]
+        equal(mine, [f"/buildid/{build_id}/debuginfo"], "what the server was asked for of the program")
+        equal(frame("--debuginfod"), ("keeps", 5), "the frame from the cache")
+        equal([path for path in server.asked if build_id in path], mine, "what was asked for again")
 
 
 def test_what_is_not_its_own_is_refused():
@@ -93,24 +112,37 @@ def test_what_is_not_its_own_is_refused():
     folder = pathlib.Path(os.environ["SLABSCOPE_DIR"])
     program, build_id = stripped_program(folder)
     shutil.copy(sys.executable, folder / "served" / "buildid" / build_id / "debuginfo")
+    with served(folder, program) as (_, frame):
+        equal(frame("--debuginfod"), ("", 0), "the frame")
+
+
+def test_the_report_of_run():
+    """Its metrics page names stacks too, and asks nobody; the program's environment stays its own."""
+    folder = pathlib.Path(os.environ["SLABSCOPE_DIR"])
+    program, _ = stripped_program(folder)
     with Server(folder / "served") as server:
-        servers = {**os.environ, "DEBUGINFOD_URLS": f"http://127.0.0.1:{server.server_port}",
-                   "DEBUGINFOD_CACHE_PATH": str(folder / "cache"), "DEBUGINFOD_TIMEOUT": "20"}
-        with slabtest.process([program], env=slabtest.preloaded(SLABSCOPE_TRACK="all"),
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            hears(child, "ready")
-            document = slabscope_json("heap", child.pid, "--json", "--debuginfod", env=servers)
-            stack = next(s for s in document["stacks"] if s["bytes"] == 777)["stack"]
-            equal([f["function"] for f in stack if f["module"] == str(program)][0], "", "the frame")
-            tell(child)
+        surroundings = environment(server, folder)
+
+        def reported(*options):
+            done = slabscope("run", "--listen", "127.0.0.1:0", "--report", folder / "report.json", "--format", "json",
+                             *options, "--", "sh", "-c", 'echo "$DEBUGINFOD_URLS"; exec "$0" </dev/null', program,
+                             env=surroundings)
+            equal(done.returncode, 0, f"exit code of slabscope run (stderr: {done.stderr.strip()})")
+            contains(done.stdout, surroundings["DEBUGINFOD_URLS"] + "\n", "what the program knows of the servers")
+            return keeping_frame(json.loads((folder / "report.json").read_text()), program)
+
+        equal(reported(), ("", 0), "the frame without --debuginfod")
+        equal(server.asked, [], "what the server was asked for without --debuginfod")
+        equal(reported("--debuginfod"), ("keeps", 5), "the frame with --debuginfod")
         server.shutdown()
 
 
 def test_usage():
     without = {name: value for name, value in os.environ.items() if name != "DEBUGINFOD_URLS"}
-    done = slabscope("heap", os.getpid(), "--debuginfod", env=without)
-    equal(done.returncode, 2, "exit code without servers")
-    contains(done.stderr, "set DEBUGINFOD_URLS", "the error")
+    for command in (("heap", os.getpid(), "--debuginfod"), ("run", "--debuginfod", "--", "true")):
+        done = slabscope(*command, env=without)
+        equal(done.returncode, 2, f"exit code of {command[0]} without servers")
+        contains(done.stderr, "set DEBUGINFOD_URLS", "the error")
 
 
 slabtest.main()
