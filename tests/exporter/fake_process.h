@@ -7,6 +7,7 @@
 #include <elf.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -53,6 +54,8 @@ class Process : public FakeHeap {
   }
   void main_runs_at(uint64_t stack_pointer) { threads_[0].stack_pointer = stack_pointer; }
   void in_register(uint64_t word) { threads_[0].words.push_back(word); }
+  void share_mapped() { mapping_at(kMapped).shared = true; }
+  void module_is(const std::string& path) { mapping_at(kModule).path = path; }
   void requested(uint64_t index, uint64_t size) { sizes_[index] = size + 1; }
   void points(uint64_t from, uint64_t to) { put<uint64_t>(object(from), to); }
 
@@ -86,6 +89,10 @@ class Process : public FakeHeap {
   Reachability::Lost lost;
 
  private:
+  Mapping& mapping_at(uint64_t begin) {
+    return *std::find_if(mappings_.begin(), mappings_.end(),
+                         [&](const Mapping& mapping) { return mapping.begin == begin; });
+  }
   void map(uint64_t begin, uint64_t end, bool data) {
     Mapping& mapping = mappings_.emplace_back();
     mapping.begin = begin;

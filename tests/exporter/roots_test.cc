@@ -54,6 +54,90 @@ TEST(Roots, MappedMemoryIsOneUnlessModulesAlone) {
   EXPECT_EQ(process.classes(RootSet::kModules), "D");
 }
 
+TEST(Roots, SharedMemoryIsNone) {
+  Process process(1);
+  process.put(kMapped, Process::object(0));
+  process.share_mapped();
+  EXPECT_EQ(process.classes(RootSet::kAll), "D");
+}
+
+TEST(Roots, WhatAMappingHoldsEndsWhereItDoes) {
+  Process process(2);
+  process.main_runs_at(kStack + 8);
+  process.put(kStack - 16, Process::object(0));  // in the red zone, but of another mapping
+  process.put(kStack, Process::object(1));
+  EXPECT_EQ(process.classes(RootSet::kModules), "DR");
+}
+
+// ---- the allocator's own ----------------------------------------------------------------------
+
+TEST(Roots, TheAllocatorsTablesLeadNowhere) {
+  Process process(2);
+  constexpr uint64_t kTable = kMapped + 0x100;
+  process.layout.own[1] = {kMapped, kMapped + 8, sizeof(uint64_t), 16, 1, 0};
+  process.put(kMapped, kTable);
+  process.put<uint64_t>(kMapped + 8, 32);  // 32 units of 16 bytes, halved: 256 bytes
+  process.put(kTable + 0xf8, Process::object(0));
+  process.put(kTable + 0x100, Process::object(1));
+  EXPECT_EQ(process.classes(RootSet::kAll), "DR");
+}
+
+TEST(Roots, ThreadsListsLeadNowhere) {
+  Process process(3);
+  constexpr uint64_t kSlots = kMapped + 0x100;
+  process.layout.block_bytes = 0x200;
+  process.layout.id_limit = 2;
+  process.put(Process::kBase + 24, kSlots);
+  process.put(kSlots + 16, Process::object(2));  // on the list, so it is free
+  process.put(kSlots + 0x1f8, Process::object(0));
+  process.put(kSlots + 0x200, Process::object(1));
+  EXPECT_EQ(process.classes(RootSet::kAll), "DR");
+}
+
+TEST(Roots, FreedMappingsThatAreKeptLeadNowhere) {
+  Process process(2);
+  process.layout.cached_at = Process::kBase + 0x800;
+  process.layout.cached_entries = 2;
+  process.layout.cached_entry_bytes = 16;
+  process.layout.cached_size = 8;
+  process.put(Process::kBase + 0x810, kMapped + 0x100);
+  process.put<uint64_t>(Process::kBase + 0x818, 0x80);
+  process.put(kMapped + 0x178, Process::object(0));
+  process.put(kMapped + 0x180, Process::object(1));
+  EXPECT_EQ(process.classes(RootSet::kAll), "DR");
+}
+
+TEST(Roots, BlocksOfMetadataLeadNowhere) {
+  Process process(3);
+  constexpr uint64_t kNewest = kMapped + 0x100;
+  constexpr uint64_t kOlder = kMapped + 0x400;
+  process.layout.meta_head_at = Process::kBase + 0x800;
+  process.put(Process::kBase + 0x800, kNewest);
+  process.put(kNewest, kOlder);
+  process.put<uint64_t>(kNewest + 8, 0x80);
+  process.put<uint64_t>(kOlder + 8, 0x40);
+  process.put(kNewest + 0x78, Process::object(0));
+  process.put(kOlder + 0x38, Process::object(1));
+  process.put(kOlder + 0x40, Process::object(2));
+  EXPECT_EQ(process.classes(RootSet::kAll), "DDR");
+}
+
+TEST(Roots, TheShimsDataLeadsNowhere) {
+  Process process(1);
+  constexpr uint64_t kVariable = kData + 0x800;
+  process.layout.window_base_at = kVariable;  // so the module is the shim
+  process.put(kVariable, Process::kWindow);
+  process.put(kData + 0x900, Process::object(0));
+  EXPECT_EQ(process.classes(RootSet::kAll), "D");
+}
+
+TEST(Roots, TheUnwindersDataLeadsNowhere) {
+  Process process(1);
+  process.put(kData + 0x900, Process::object(0));
+  process.module_is("/usr/lib/x86_64-linux-gnu/libunwind.so.8.0.1");
+  EXPECT_EQ(process.classes(RootSet::kAll), "D");
+}
+
 TEST(Roots, FreeObjectsLeadNowhere) {
   Process process(3);
   process.set_word(1, 1, 3);  // object 0 is free

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Breaks each rule of mutations.toml in a copy of the tree and demands that its test fails.
+"""Breaks each rule of mutations*.toml in a copy of the tree and demands that its test fails.
 
-  run.py [WORD…]     all mutations, or those whose name holds one of the words; exit code 1 if one
-                     survives or a test fails on the tree as it is
+Each file names the program whose tests catch its mutations; only programs that are needed are built.
+
+  run.py [WORD…]     all mutations, or those whose name holds one of the words, or whose program one is;
+                     exit code 1 if one survives or a test fails on the tree as it is
   run.py --check     only whether each text to search for stands in its file, once (a second)
 """
 import argparse
@@ -22,8 +24,11 @@ TEST_SECONDS = 30  # a mutation may end in a deadlock: that is a failure too
 
 
 def mutations():
-    with open(HERE / "mutations.toml", "rb") as file:
-        return tomllib.load(file)["mutation"]
+    for path in sorted(HERE.glob("mutations*.toml")):
+        with open(path, "rb") as file:
+            read = tomllib.load(file)
+        for mutation in read["mutation"]:
+            yield {**mutation, "program": read["program"]}
 
 
 def mutated(text, mutation):
@@ -42,7 +47,9 @@ def stale():
         if found != 1:
             yield f"{mutation['name']}: its text stands {found} times in {mutation['file']}"
         suite, _, name = mutation["test"].partition(".")
-        if not any(f"({suite}, {name})" in file.read_text() for file in ROOT.glob("tests/slab/**/*_test.cc")):
+        folder = mutation["program"].removesuffix("_tests")
+        tests = ROOT.glob(f"tests/{folder}/**/*_test.cc")
+        if not any(f"({suite}, {name})" in file.read_text() for file in tests):
             yield f"{mutation['name']}: there is no test {mutation['test']}"
 
 
@@ -55,16 +62,16 @@ def copy_tree(to):
             shutil.copy2(ROOT / name, to / name)
 
 
-def build(tree, jobs):
+def build(tree, programs, jobs):
     """None, or what the compiler said."""
-    done = subprocess.run(["ninja", "-C", tree / "build", "-j", str(jobs), "slab_tests"],
+    done = subprocess.run(["ninja", "-C", tree / "build", "-j", str(jobs), *programs],
                           capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else done.stdout[-2000:]
 
 
-def passes(tree, test):
+def passes(tree, program, test):
     # A session of its own: children of a test that forks and hangs end with it.
-    child = subprocess.Popen([tree / "build/slab_tests", f"--gtest_filter={test}"], start_new_session=True,
+    child = subprocess.Popen([tree / "build" / program, f"--gtest_filter={test}"], start_new_session=True,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         return child.wait(timeout=TEST_SECONDS) == 0
@@ -76,22 +83,24 @@ def passes(tree, test):
 
 def run(tree, chosen, jobs):
     compilers = [f"-DCMAKE_{language}_COMPILER_LAUNCHER=ccache" for language in ("C", "CXX") if shutil.which("ccache")]
+    programs = sorted({m["program"] for m in chosen})
+    exporter = "ON" if "exporter_tests" in programs else "OFF"
     subprocess.run(["cmake", "-S", tree, "-B", tree / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
-                    "-DSLABSCOPE_PRELOAD=OFF", "-DSLABSCOPE_EXPORTER=OFF", "-DSLABSCOPE_BENCH=OFF",
+                    "-DSLABSCOPE_PRELOAD=OFF", f"-DSLABSCOPE_EXPORTER={exporter}", "-DSLABSCOPE_BENCH=OFF",
                     "-DCMAKE_CXX_FLAGS=-w", *compilers], check=True, stdout=subprocess.DEVNULL)
-    said = build(tree, jobs)
+    said = build(tree, programs, jobs)
     if said is not None:
         sys.exit(f"the tree does not build:\n{said}")
-    wrong = [f"fails without a mutation: {test}" for test in sorted({m["test"] for m in chosen})
-             if not passes(tree, test)]
+    tests = sorted({(m["program"], m["test"]) for m in chosen})
+    wrong = [f"fails without a mutation: {test}" for program, test in tests if not passes(tree, program, test)]
     for mutation in chosen:
         path = tree / mutation["file"]
         whole = path.read_text()
         path.write_text(mutated(whole, mutation))
-        said = build(tree, jobs)
+        said = build(tree, [mutation["program"]], jobs)
         if said is not None:
             wrong.append(f"does not build: {mutation['name']}\n{said}")
-        elif passes(tree, mutation["test"]):
+        elif passes(tree, mutation["program"], mutation["test"]):
             wrong.append(f"SURVIVES: {mutation['name']} ({mutation['test']})")
         else:
             print(f"caught: {mutation['name']}", flush=True)
@@ -107,9 +116,10 @@ def main():
     options = parser.parse_args()
     problems = list(stale())
     if options.check or problems:
-        print("\n".join(problems) or f"{len(mutations())} mutations apply")
+        print("\n".join(problems) or f"{len(list(mutations()))} mutations apply")
         return 1 if problems else 0
-    chosen = [m for m in mutations() if not options.words or any(word in m["name"] for word in options.words)]
+    words = options.words
+    chosen = [m for m in mutations() if not words or m["program"] in words or any(w in m["name"] for w in words)]
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="slabscope-mutations-") as directory:
         tree = pathlib.Path(directory)
