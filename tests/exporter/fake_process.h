@@ -119,6 +119,7 @@ class Process : public FakeHeap {
     std::array<Elf64_Phdr, 4> segments{};
     segments[0].p_type = PT_LOAD;
     segments[0].p_flags = PF_R | PF_X;
+    segments[0].p_memsz = kPage;
     segments[1].p_type = PT_LOAD;
     segments[1].p_flags = PF_R | PF_W;
     segments[1].p_vaddr = kData - kModule;

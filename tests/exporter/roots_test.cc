@@ -147,6 +147,13 @@ TEST(Roots, FreeObjectsLeadNowhere) {
   EXPECT_EQ(process.classes(), "DD");
 }
 
+TEST(Roots, FreeObjectsAreNotLost) {
+  Process process(3);
+  process.set_word(1, 1, 3);
+  process.points(1, Process::object(0));
+  EXPECT_EQ(process.classes(), "DD");
+}
+
 // ---- threads ----------------------------------------------------------------------------------
 
 TEST(Roots, StorageOfTheMainThreadIsOneAndMemoryJoinedToItIsNot) {
