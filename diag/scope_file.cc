@@ -3,6 +3,7 @@
 #include "diag/scope_file.h"
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -53,6 +54,12 @@ bool absolute_path(const char* directory, Path& path) {
   }
   path.add(directory);
   return !path.cut();
+}
+
+// What execve() was given, if it does not depend on a working directory.
+const char* path_of_start() {
+  const auto* path = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  return path != nullptr && *path == '/' ? path : nullptr;
 }
 
 }  // namespace
@@ -203,6 +210,8 @@ void ScopeFile::fill_header(const ScopeFileOptions& options) {
   const long length =
       sys::raw(SYS_readlink, sys::arg("/proc/self/exe"), sys::arg(h.exe), sizeof h.exe - 1);
   h.exe[sys::failed(length) ? 0 : length] = '\0';
+  if (sys::failed(length))  // no /proc, as in a chroot
+    copy_text(h.exe, sizeof h.exe, path_of_start());
   fill_sections();
   fill_identity();
   // A reader that sees kRunning sees all of the above.

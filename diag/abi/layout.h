@@ -127,7 +127,7 @@ struct Header {
   char comm[16];
   char app[64];  // $SLABSCOPE_APP or ""
   char shim_version[32];
-  char exe[512];  // readlink of /proc/self/exe, or ""
+  char exe[512];  // /proc/self/exe; without /proc what was started, if absolute; or ""
   Section sections[kSectionCount];
   // The page heap's address window and its layout, for readers that walk memory from outside.
   uint64_t window_base;

@@ -16,8 +16,6 @@
 namespace slabscope {
 namespace {
 
-constexpr size_t kProgressStep = 256;  // stacks
-
 // One entry of the profile in the making.
 struct Entry {
   HeapGroup live;
@@ -137,8 +135,8 @@ std::map<StackFrames::Ids, Entry> merge(const HeapReading& reading, StackFrames&
     sum.live.add(entry.live);
     sum.total_objects += entry.total_objects;
     sum.total_bytes += entry.total_bytes;
-    if (options.progress && ++done % kProgressStep == 0) {
-      options.progress(done, stacks.size());
+    if (options.progress) {
+      options.progress(++done, stacks.size());
     }
   }
   for (const auto& [handle, group] : groups) {

@@ -222,4 +222,15 @@ std::vector<SymbolFrame> Symbolizer::symbolize_stack(std::span<const uint64_t> r
   return stack;
 }
 
+std::set<std::string> Symbolizer::missing_modules() const {
+  std::set<std::string> missing;
+  for (const State::Slot& slot : state_->slots) {
+    const bool asked = slot.open != nullptr && state_->options.open_files;
+    if (asked && slot.open->files.loaded == nullptr && slot.open->files.debug == nullptr) {
+      missing.insert(slot.module->path);
+    }
+  }
+  return missing;
+}
+
 }  // namespace slabscope

@@ -26,6 +26,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -76,6 +77,10 @@ class Symbolizer {
   // All frames of one stack of return addresses, innermost first.
   [[nodiscard]] std::vector<SymbolFrame> symbolize_stack(std::span<const uint64_t> return_addresses,
                                                          uint32_t generation);
+
+  // Paths of modules of this process that were asked of in vain: the file is gone, or is another
+  // build by now. None if files are not to be opened.
+  [[nodiscard]] std::set<std::string> missing_modules() const;
 
  private:
   struct OpenModule;

@@ -83,7 +83,7 @@ void explain_caches(const Snapshot& snapshot, const StacksByHandle& stacks, Leak
   }
 }
 
-void find_modules_without_lines(LeakReport& report) {
+void find_modules_without_lines(const std::set<std::string>& missing, LeakReport& report) {
   std::set<std::string> without;
   std::set<std::string> with;
   for (const LeakEntry& entry : report.leaks) {
@@ -95,8 +95,12 @@ void find_modules_without_lines(LeakReport& report) {
       }
     }
   }
-  std::set_difference(without.begin(), without.end(), with.begin(), with.end(),
-                      std::back_inserter(report.modules_without_lines));
+  for (const std::string& module : without) {
+    if (!with.contains(module)) {
+      (missing.contains(module) ? report.modules_missing : report.modules_without_lines)
+          .push_back(module);
+    }
+  }
 }
 
 }  // namespace
@@ -130,7 +134,7 @@ LeakReport build_report(const Snapshot& snapshot, Symbolizer& symbolizer,
   }
   symbolizer.begin_process(snapshot.modules, process_context(snapshot.target));
   add_entries(snapshot, stacks, checked ? check : nullptr, symbolizer, options, report);
-  find_modules_without_lines(report);
+  find_modules_without_lines(symbolizer.missing_modules(), report);
   std::stable_sort(report.caches.begin(), report.caches.end(),
                    [](const CacheRemainder& a, const CacheRemainder& b) {
                      const ObjectTotals x = a.remaining();

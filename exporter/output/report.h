@@ -127,7 +127,9 @@ struct LeakReport {
   uint64_t last_sign_ns = 0;       // CLOCK_MONOTONIC: now, the end, or the last thing on record
   std::optional<ReportPeak> peak;  // the high-water mark; filled in by who wants it
   std::vector<HeapEvent> events;   // what is remembered, oldest first; filled in by who wants them
-  std::vector<std::string> modules_without_lines;  // the program's own, as seen in listed stacks
+  // The program's own, as seen in listed stacks: those without lines, those that cannot be found.
+  std::vector<std::string> modules_without_lines;
+  std::vector<std::string> modules_missing;
 };
 
 // Groups what remains. The only function here that opens files: through `symbolizer`, which it

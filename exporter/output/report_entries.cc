@@ -14,8 +14,6 @@
 namespace slabscope {
 namespace {
 
-constexpr size_t kProgressStep = 256;  // stacks
-
 // What makes an entry of its own.
 struct EntryKey {
   std::optional<LeakClass> leak_class;  // nothing: not checked
@@ -199,7 +197,7 @@ void EntryBuilder::name(const std::vector<Piece>& pieces) {
     }
     named.suppressed_by =
         piece.leak_class == LeakClass::kReachable ? std::nullopt : pattern_of(named.stack);
-    if (options_.progress && named_.size() % kProgressStep == 0) {
+    if (options_.progress) {
       options_.progress(named_.size(), pieces.size());
     }
   }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <iterator>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "exporter/base/saturating.h"
@@ -24,6 +25,11 @@ namespace {
 constexpr uint64_t kMegabyte = 1 << 20;
 constexpr size_t kShownCaches = 20;
 constexpr size_t kShownEvents = 10;
+
+std::span<const std::string> first_of(const std::vector<std::string>& modules) {
+  constexpr size_t kMost = 3;
+  return std::span(modules).first(std::min(kMost, modules.size()));
+}
 
 class TextReport {
  public:
@@ -418,12 +424,15 @@ void TextReport::write_hints() {
                                     ? std::string("1 module was")
                                     : fmt::format("{} modules were", report_.dropped_modules)));
   }
-  for (const std::string& module : report_.modules_without_lines) {
+  for (const std::string& module : first_of(report_.modules_without_lines)) {
     hints.push_back(fmt::format(
         "No line numbers for {}: build it with -g, or install its debug symbols.", module));
-    if (&module - report_.modules_without_lines.data() == 2) {
-      break;
-    }
+  }
+  for (const std::string& module : first_of(report_.modules_missing)) {
+    hints.push_back(
+        fmt::format("No names for {}: its file is gone or was replaced; --debug-dir may lead to "
+                    "its debug symbols.",
+                    module));
   }
   if (!hints.empty()) {
     text_ += '\n';

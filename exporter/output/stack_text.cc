@@ -98,8 +98,8 @@ size_t startup_begin(const std::vector<SymbolFrame>& stack) {
 }
 
 bool belongs_to_system(std::string_view path) {
-  return path.empty() || path.front() != '/' || path.starts_with("/lib") ||
-         path.starts_with("/usr/lib") || is_allocator(path);
+  return path.empty() || path.starts_with('[') || path.starts_with("linux-vdso") ||
+         path.starts_with("/lib") || path.starts_with("/usr/lib") || is_allocator(path);
 }
 
 std::string site_text(const std::vector<SymbolFrame>& stack, const StackStyle& style) {

@@ -309,7 +309,8 @@ LeakReport named_report() {
       entry};
   report.leaks[1].stack = {frame("make_node", "/home/dev/leaky/leaky.c", 14),
                            frame("main", "/home/dev/leaky/leaky.c", 30), start, entry};
-  report.modules_without_lines.clear();
+  report.modules_without_lines = {"/srv/app/plugin.so"};
+  report.modules_missing.clear();
   return report;
 }
 

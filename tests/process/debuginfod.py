@@ -12,49 +12,40 @@ import re
 import shutil
 import subprocess
 import sys
+import termios
 import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import slabtest  # noqa: E402
 from slabtest import Skip, contains, equal, hears, slabscope, slabscope_json, tell  # noqa: E402
 
-SOURCE = """
-#include <stdlib.h>
-#include <unistd.h>
-void* volatile g_kept;
-__attribute__((noinline)) static void keeps(void) { g_kept = malloc(777); }
-int main(void) {
-  char answer[8];
-  keeps();
-  return write(1, "ready\\n", 6) == 6 && read(0, answer, 1) >= 0 ? 0 : 1;
-}
-"""
-
-
 class Server(http.server.ThreadingHTTPServer):
     """Serves a folder on this host alone, and remembers what was asked for."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, delay=0):
         self.asked = []
+        self.delay = delay
         super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(self.server.delay)
+        super().do_GET()
+
     def log_message(self, *_):
         self.server.asked.append(self.path)
 
 
 def stripped_program(folder):
     """A program without names, its build-id, and a server's folder with its debug information."""
-    if not all(map(shutil.which, ("gcc", "objcopy", "strip", "readelf"))):
-        raise Skip("no gcc and binutils")
+    if not all(map(shutil.which, ("objcopy", "strip", "readelf"))):
+        raise Skip("no binutils")
     if ctypes.util.find_library("debuginfod") is None:
         raise Skip("no libdebuginfod.so.1")
-    (folder / "keeps.c").write_text(SOURCE, encoding="utf-8")
-    program = folder / "keeps"
-    slabtest.run(["gcc", "-g", "-O1", "-fno-optimize-sibling-calls", "-Wl,--build-id", folder / "keeps.c", "-o",
-                  program])
+    program = slabtest.compiled(folder / "keeps", slabtest.KEEPS)
     notes = slabtest.run(["readelf", "-n", program]).stdout
     build_id = re.search(r"Build ID: (\w+)", notes)[1]
     place = folder / "served" / "buildid" / build_id
@@ -134,6 +125,34 @@ def test_the_report_of_run():
         equal(reported(), ("", 0), "the frame without --debuginfod")
         equal(server.asked, [], "what the server was asked for without --debuginfod")
         equal(reported("--debuginfod"), ("keeps", 5), "the frame with --debuginfod")
+        server.shutdown()
+
+
+def test_progress_is_shown_when_it_takes_over_a_second():
+    """The server takes its time; what is shown is removed again."""
+    folder = pathlib.Path(os.environ["SLABSCOPE_DIR"])
+    program, _ = stripped_program(folder)
+    with Server(folder / "served", delay=1.1) as server, \
+            slabtest.process([program], env=slabtest.preloaded(SLABSCOPE_TRACK="all"), stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True) as child:
+        hears(child, "ready")
+        ours, terminal = os.openpty()
+        modes = termios.tcgetattr(terminal)
+        modes[1] &= ~termios.OPOST
+        termios.tcsetattr(terminal, termios.TCSANOW, modes)
+        done = slabtest.run([slabtest.BIN, "heap", child.pid, "--debuginfod"], env=environment(server, folder),
+                            capture_output=False, stdout=subprocess.PIPE, stderr=terminal)
+        equal(done.returncode, 0, "exit code")
+        contains(done.stdout, "keeps", "the text")
+        os.write(terminal, b"\n")  # so that there is something to read if nothing was shown
+        shown = b""
+        while not shown.endswith(b"\n"):
+            shown += os.read(ours, 4096)
+        os.close(ours)
+        os.close(terminal)
+        contains(shown.decode(), "slabscope: naming stacks: 1 of ", "what the terminal showed")
+        contains(shown.decode(), "\r\033[K\n", "its end")
+        tell(child)
         server.shutdown()
 
 

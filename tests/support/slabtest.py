@@ -82,6 +82,31 @@ def run(command, **options):
     return subprocess.run([str(word) for word in command], check=False, **options)
 
 
+def compiled(path, source, *options):
+    """A program (with -shared: a library) made from C, with debug information and a build-id; its path."""
+    if shutil.which("gcc") is None:
+        raise Skip("no gcc")
+    text = path.with_suffix(".c")
+    text.write_text(source, encoding="utf-8")
+    done = run(["gcc", "-g", "-O1", "-fno-optimize-sibling-calls", "-Wl,--build-id", text, "-o", path, *options])
+    equal((done.returncode, done.stderr), (0, ""), f"gcc {text}")
+    return path
+
+
+# A program that keeps 777 bytes, says "ready" and waits for a line.
+KEEPS = """
+#include <stdlib.h>
+#include <unistd.h>
+void* volatile g_kept;
+__attribute__((noinline)) static void keeps(void) { g_kept = malloc(777); }
+int main(void) {
+  char answer[8];
+  keeps();
+  return write(1, "ready\\n", 6) == 6 && read(0, answer, 1) >= 0 ? 0 : 1;
+}
+"""
+
+
 def slabscope(*arguments, **options):
     return run([BIN, *arguments], **options)
 
