@@ -64,7 +64,9 @@ def copy_tree(to):
 
 def build(tree, programs, jobs):
     """None, or what the compiler said."""
-    done = subprocess.run(["ninja", "-C", tree / "build", "-j", str(jobs), *programs],
+    # The tree's place differs from run to run, what is compiled in it does not.
+    remembering = {**os.environ, "CCACHE_BASEDIR": str(tree), "CCACHE_NOHASHDIR": "1"}
+    done = subprocess.run(["ninja", "-C", tree / "build", "-j", str(jobs), *programs], env=remembering,
                           capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else done.stdout[-2000:]
 
