@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 
 #include "exporter/base/text.h"
+#include "exporter/base/whole_file.h"
 
 namespace slabscope {
 namespace {
@@ -129,14 +128,13 @@ std::optional<Failure> parse_suppressions(std::string_view text, const std::stri
 Result<Suppressions> read_suppressions(const std::vector<std::string>& files) {
   Suppressions suppressions;
   for (const std::string& name : files) {
-    std::ifstream file(name, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (!file.is_open() || file.bad()) {
+    const std::optional<std::string> text = read_whole_file(name);
+    if (!text) {
       return Failure{ErrorCode::kUnreadable, "cannot read suppressions from " +
                                                  printable_utf8(name) + ": " +
                                                  std::generic_category().message(errno)};
     }
-    if (const auto wrong = parse_suppressions(text, name, suppressions)) {
+    if (const auto wrong = parse_suppressions(*text, name, suppressions)) {
       return *wrong;
     }
   }

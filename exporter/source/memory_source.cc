@@ -11,6 +11,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "exporter/base/whole_file.h"
+
 namespace slabscope {
 namespace {
 
@@ -121,9 +123,7 @@ std::vector<Mapping> parse_mappings(std::string_view text) {
 }
 
 std::vector<Mapping> read_mappings(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/maps", std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return parse_mappings(text);
+  return parse_mappings(read_whole_file("/proc/" + std::to_string(pid) + "/maps").value_or(""));
 }
 
 const Mapping* mapping_of(const std::vector<Mapping>& mappings, uint64_t address) {

@@ -13,7 +13,6 @@
 #include <ctime>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <sstream>
 #include <string>
@@ -21,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "exporter/base/whole_file.h"
 #include "exporter/source/injected_call.h"
 #include "exporter/source/process_info.h"
 
@@ -83,13 +83,13 @@ std::vector<pid_t> dead_copies(pid_t pid) {
   constexpr size_t kExitSignal = 35;
   std::vector<pid_t> copies;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const std::string name = entry.path().filename().string();
+  std::filesystem::directory_iterator entry("/proc", error);
+  for (; entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
     if (name.empty() || name.find_first_not_of("0123456789") != std::string::npos) {
       continue;
     }
-    std::ifstream file(entry.path() / "stat");
-    std::string text{std::istreambuf_iterator<char>(file), {}};
+    const std::string text = read_whole_file(entry->path() / "stat").value_or("");
     const size_t end = text.rfind(')');
     std::istringstream rest(end == std::string::npos ? "" : text.substr(end + 1));
     const std::vector<std::string> fields{std::istream_iterator<std::string>(rest), {}};

@@ -6,11 +6,13 @@
 #include <nlohmann/json.hpp>
 #include <sys/sysmacros.h>
 
+#include <cerrno>
 #include <cmath>
 #include <sstream>
 
 #include "exporter/base/listen_address.h"
 #include "exporter/base/shim.h"
+#include "exporter/base/whole_file.h"
 #include "exporter/output/json.h"
 #include "exporter/output/page.h"
 #include "exporter/output/table.h"
@@ -152,6 +154,15 @@ TEST(ProcessInfo, AForeignPidIsNotBelieved) {
   EXPECT_FALSE(is_mapped_by_its_pid(target));
   EXPECT_EQ(resident_heap_bytes(target), std::nullopt);
   EXPECT_EQ(app_label(target), "demo");
+}
+
+TEST(WholeFile, IsTextOrNothingAndNeverAnException) {
+  EXPECT_EQ(read_whole_file("/proc/self/comm"), "exporter_tests\n");
+  EXPECT_EQ(read_whole_file("/dev/null"), "");
+  EXPECT_EQ(read_whole_file("/nowhere"), std::nullopt);
+  // Opened, but not read: as of a process that ended in between.
+  EXPECT_EQ(read_whole_file("/proc/self/mem"), std::nullopt);
+  EXPECT_EQ(errno, EIO);
 }
 
 TEST(Shim, StandsInFrontOfAnExistingPreload) {

@@ -89,6 +89,8 @@ TEST(Suppressions, AFileThatCannotBeReadIsNamed) {
   ASSERT_FALSE(read.ok());
   EXPECT_EQ(read.failure().message,
             "cannot read suppressions from /nowhere/supp.txt: No such file or directory");
+  EXPECT_EQ(read_suppressions({"/tmp"}).failure().message,
+            "cannot read suppressions from /tmp: Is a directory");
 }
 
 }  // namespace
