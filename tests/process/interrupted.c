@@ -3,7 +3,7 @@
 // Threads in system calls of many kinds, each of which must last its time and end as it would have
 // without anybody who stops the process: lost.py looks for leaks meanwhile, again and again.
 //
-//   interrupted   says "ready", works until it hears a line, says "done"; 0 if nothing was interrupted
+//   interrupted   says "ready", works until it hears a line, says "done"; 0 if nothing was cut off
 
 #define _GNU_SOURCE
 #include <errno.h>
