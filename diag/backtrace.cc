@@ -8,6 +8,7 @@
 #include "diag/cfi_walk.h"
 #include "diag/libunwind_loader.h"
 #include "diag/memory_probe.h"
+#include "diag/quick_walk.h"
 #include "slab/base/compiler.h"
 
 namespace slabscope::diag {
@@ -88,6 +89,7 @@ void backtrace_init(abi::TrackMode mode) {
 void backtrace_after_fork() {
   g_unwinder = Unwinder::kTables;
   t_state.capturing = false;
+  quick_walk_after_fork();
 }
 
 bool in_capture() {
@@ -118,11 +120,17 @@ SC_NOINLINE unsigned capture(uintptr_t* frames, unsigned max, unsigned skip) {
   StackWindow& window = t_state.window;
   unsigned count = 0;
   unsigned first = 0;
-  if (g_unwinder == Unwinder::kLibunwind && stack_left(window, sp, kLibunwindStack)) {
+  bool complete = false;
+  if (stack_left(window, sp, kOwnStack)) {
+    const QuickWalk walk = quick_walk(raw, max + skip, registers, window);
+    complete = walk.complete;
+    count = walk.count;
+  }
+  if (!complete && g_unwinder == Unwinder::kLibunwind && stack_left(window, sp, kLibunwindStack)) {
     count = unwind_by_libunwind(raw, wanted);
     first = find_own(raw, count, self);
   }
-  if (first == count && stack_left(window, sp, kOwnStack)) {
+  if (!complete && first == count && stack_left(window, sp, kOwnStack)) {
     count = cfi_walk(raw, max + skip, registers, window);
     first = 0;
   }

@@ -4,8 +4,9 @@
 //
 //   capture ─► guard ─► enough stack left? ─ no ─► 0 frames
 //                          │ yes
+//                          ├─ quick_walk: what changed since the last walk ─ complete? ─► done
 //                          ├─ kAll:  libunwind's unw_backtrace (cached), if 12 KiB are left
-//                          └─ else:  our own walk, by unwind tables, else by frame pointers
+//                          └─ else:  cfi_walk, by unwind tables, else by frame pointers
 //
 // Invariants
 //   1. capture() never re-enters itself in one thread: a nested call gives 0 frames.   (guard test)

@@ -49,6 +49,11 @@ SC_INLINE uint64_t packed_slots(PackedRow row) {
   return row >> 16U;
 }
 
+// Of them the one for rbp: n of CFA - 8n, 0 if it is unchanged.
+SC_INLINE uintptr_t packed_fp_slot(PackedRow row) {
+  return row >> 24U & 0xffU;
+}
+
 // Names `pc` in the object that `object` identifies.
 SC_INLINE uint64_t cache_key(uintptr_t pc, uint64_t object) {
   const uint64_t mixed = (pc ^ (object * 0x9e3779b97f4a7c15U)) * 0xff51afd7ed558ccdU;

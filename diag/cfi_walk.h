@@ -17,8 +17,6 @@
 // Locks: none; async-signal-safe; errno is untouched. A step costs 40 ns, 200 ns the first time.
 // Called from: backtrace.cc, for the calling thread's own stack.
 // Why not libgcc's: loading it costs each process 130 µs and 300 KiB before its first instruction.
-// Limit: a library that another thread unloads while its frames are walked is a fault here as it
-// would be at the return into it.
 
 #pragma once
 
@@ -60,6 +58,17 @@ SC_INLINE CfiRegisters current_registers() {
       : "rax", "memory");
 #endif
   return now;
+}
+
+// Whether the frame that ends at `cfa` may lie where it is said to.
+SC_INLINE bool is_plausible_frame(uintptr_t sp, uintptr_t cfa) {
+  constexpr uintptr_t kMaxFrameBytes = uintptr_t{8} << 20U;  // the usual limit of a whole stack
+  return cfa > sp && cfa - sp <= kMaxFrameBytes && cfa % sizeof(uintptr_t) == 0;
+}
+
+// Whether a program's code may lie there.
+SC_INLINE bool is_code_address(uintptr_t pc) {
+  return pc >= abi::kPageBytes && pc < uintptr_t{1} << 47U;
 }
 
 // Fills up to `max` return addresses, innermost first; the first is the one of the function that

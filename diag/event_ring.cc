@@ -4,9 +4,9 @@
 
 #include <atomic>
 
-#include "diag/relaxed.h"
 #include "diag/text.h"
 #include "slab/base/clock.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope::diag {
 

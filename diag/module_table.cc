@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "diag/memory_probe.h"
-#include "diag/relaxed.h"
 #include "diag/text.h"
+#include "slab/base/sole_thread.h"
 
 // glibc 2.35 and later: no lock, no allocation, safe in signal handlers.
 extern "C" int _dl_find_object(void* address, struct dl_find_object* result) noexcept SC_WEAK;

@@ -2,8 +2,8 @@
 
 #include "diag/object_table.h"
 
-#include "diag/relaxed.h"
 #include "slab/base/clock.h"
+#include "slab/base/sole_thread.h"
 #include "slab/pages/vm.h"
 
 namespace slabscope::diag {
@@ -47,14 +47,13 @@ uint32_t ObjectTable::shard_of_thread() {
 }
 
 uint32_t ObjectTable::pop(Shard& shard) {
-  uint64_t head = shard.head.load(std::memory_order_acquire);
+  uint64_t head = shard.head.load(std::memory_order_relaxed);
   while (low_of(head) != 0) {
     // May be stale if another thread takes the index meanwhile; the tag then differs.
     const uint32_t next = links_[low_of(head)].load(std::memory_order_relaxed);
-    if (shard.head.compare_exchange_weak(head, pack(high_of(head) + 1, next),
-                                         std::memory_order_acquire, std::memory_order_acquire)) {
+    // Pairs with the release in push(): what its owner did to the record is done.
+    if (exchange_if(shard.head, head, pack(high_of(head) + 1, next), std::memory_order_acquire))
       return low_of(head);
-    }
   }
   return 0;
 }
@@ -64,8 +63,8 @@ void ObjectTable::push(Shard& shard, uint32_t index) {
   do {
     links_[index].store(low_of(head), std::memory_order_relaxed);
     // Pairs with the acquire in pop(): the link and the cleared record are seen by the next owner.
-  } while (!shard.head.compare_exchange_weak(head, pack(high_of(head) + 1, index),
-                                             std::memory_order_release, std::memory_order_relaxed));
+  } while (
+      !exchange_if(shard.head, head, pack(high_of(head) + 1, index), std::memory_order_release));
 }
 
 uint32_t ObjectTable::take_fresh(Shard& shard) {
@@ -133,6 +132,15 @@ uint32_t ObjectTable::take_slow(uint32_t shard_number) {
       return index;
   }
   return 0;
+}
+
+void ObjectTable::expect_add() const {
+  const uint32_t index = low_of(shards_[shard_of_thread()].head.load(std::memory_order_relaxed));
+  if (index == 0)
+    return;
+  __builtin_prefetch(&links_[index]);
+  __builtin_prefetch(record(index), 1);
+  __builtin_prefetch(reinterpret_cast<const char*>(record(index) + 1) - 1, 1);
 }
 
 uint32_t ObjectTable::take(uint32_t shard_number) {

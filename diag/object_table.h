@@ -39,6 +39,8 @@ class ObjectTable {
   // The index (>= 1) of a new record; counts the object with its stack. 0: dropped and counted.
   [[nodiscard]] uint32_t add(uintptr_t address, size_t size, uint32_t stack, uint16_t cache,
                              uint32_t interval);
+  // An add() follows soon: lets the memory that it will write come nearer meanwhile.
+  void expect_add() const;
   // The object is gone. An index that is not in use is ignored.
   void remove(uint32_t index);
   // The object is now `size` bytes long, at the same address.

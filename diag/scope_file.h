@@ -33,10 +33,10 @@
 
 #include "diag/abi/layout.h"
 #include "diag/page_set.h"
-#include "diag/relaxed.h"
 #include "diag/scope_dir.h"
 #include "slab/base/compiler.h"
 #include "slab/base/mutex.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope::diag {
 

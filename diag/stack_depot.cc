@@ -4,8 +4,8 @@
 
 #include <cstring>
 
-#include "diag/relaxed.h"
 #include "diag/sampler.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope::diag {
 namespace {

@@ -8,6 +8,7 @@
 #include "preload/foreign.h"
 #include "preload/heap_layout.h"
 #include "slab/base/clock.h"
+#include "slab/base/sole_thread.h"
 #include "slab/base/sys.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/thread_registry.h"
@@ -143,6 +144,7 @@ uint64_t sample_bytes(uint64_t* rng, uint32_t interval) {
 constexpr unsigned kOwnFrames = 1;
 
 uint32_t capture() {
+  g_watch.objects.expect_add();
   uintptr_t frames[abi::kMaxFrames];
   const unsigned count = diag::capture(frames, abi::kMaxFrames, kOwnFrames);
   if (count == 0)
@@ -159,7 +161,7 @@ uint32_t capture() {
 
 uint32_t track(const void* object, size_t requested, size_t object_size, unsigned cache,
                uint32_t stack, uint32_t interval) {
-  stat_add(g_watch.file.counters().sampled_allocations, 1);
+  add_relaxed(g_watch.file.counters().sampled_allocations, 1);
   if (SC_UNLIKELY(g_watch.file.header()->window_bytes == 0))
     watch_refresh();  // the first block: its address shall lie in a window that readers know
   if (interval != 1) {

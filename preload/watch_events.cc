@@ -5,9 +5,9 @@
 
 #include <pthread.h>
 
-#include "diag/relaxed.h"
 #include "preload/watch.h"
 #include "slab/base/clock.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope {
 namespace {

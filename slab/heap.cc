@@ -4,6 +4,7 @@
 
 #include "slab/base/bits.h"
 #include "slab/base/panic.h"
+#include "slab/base/sole_thread.h"
 #include "slab/cache/cache_guard.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
@@ -101,7 +102,7 @@ void free_tracked_object(KmemCache* cache, Slab* slab, void* block) {
   const uint32_t index = cache->index_of(slab, block);
   if (index == KmemCache::kNotAnObject)
     invalid_free(block, "no object starts there");
-  const uint32_t record = __atomic_exchange_n(&slab->records[index], 0, __ATOMIC_ACQ_REL);
+  const uint32_t record = take_word(slab->records[index]);
   if (record == 0) {
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", block, "its record is gone");

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "slab/base/compiler.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope {
 
@@ -70,10 +71,10 @@ struct CounterPair {
 extern constinit HeapStats* g_heap_stats;
 
 SC_INLINE void stat_add(uint64_t& field, uint64_t value) {
-  __atomic_fetch_add(&field, value, __ATOMIC_RELAXED);
+  add_relaxed(field, value);
 }
 SC_INLINE void stat_sub(uint64_t& field, uint64_t value) {
-  __atomic_fetch_sub(&field, value, __ATOMIC_RELAXED);
+  add_relaxed(field, ~value + 1);
 }
 SC_INLINE uint64_t stat_get(const uint64_t& field) {
   return __atomic_load_n(&field, __ATOMIC_RELAXED);

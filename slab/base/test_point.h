@@ -25,6 +25,7 @@ enum class TestPoint : uint8_t {
   kDestroyRetired,   // what was free is given back; the descriptor is still held
   kShowing,          // a show or a store is inside
   kReleased,         // the descriptor is free
+  kWalkHeld,         // a walk of a stack holds its place; there is no cache
 };
 
 #ifdef SLABSCOPE_TEST_POINTS

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "slab/base/panic.h"
+#include "slab/base/sole_thread.h"
 #include "slab/base/test_point.h"
 #include "slab/cache/cache_guard.h"
 #include "slab/cache/group.h"
@@ -204,7 +205,7 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
       destruct(place);
   }
   if (cache->tracked()) {
-    const uint32_t record = __atomic_exchange_n(&slab->records[index], 0, __ATOMIC_ACQ_REL);
+    const uint32_t record = take_word(slab->records[index]);
     if (record == 0) {
       stat_add(g_heap_stats->errors_double_free, 1);
       panic("double free of", object, "its record is gone");

@@ -31,6 +31,7 @@
 #include "slab/base/bits.h"
 #include "slab/base/compiler.h"
 #include "slab/base/list.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope {
 
@@ -75,10 +76,8 @@ struct alignas(64) Slab : ListNode {
   SlabWord load() const { return SlabWord::unpack(word.load(std::memory_order_acquire)); }
   bool replace(SlabWord& expected, SlabWord wanted) {
     uint64_t raw = expected.pack();
-    if (word.compare_exchange_weak(raw, wanted.pack(), std::memory_order_acq_rel,
-                                   std::memory_order_acquire)) {
+    if (exchange_if(word, raw, wanted.pack(), std::memory_order_acq_rel))
       return true;
-    }
     expected = SlabWord::unpack(raw);
     return false;
   }
