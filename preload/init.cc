@@ -160,6 +160,8 @@ void slab_boot(Hooks& hooks) {
   read_options();
   set_decay_ms(g_options.decay_ms);
   g_object_caches.set_release_delay(g_options.release_delay_ms);
+  if (g_options.debug != nullptr)
+    g_object_caches.set_debug(g_options.debug);
   watch_open();
   watch_install(hooks);
   hooks.thread_started = thread_started;

@@ -6,6 +6,7 @@
 
 #include "slab/base/panic.h"
 #include "slab/base/sys.h"
+#include "slab/cache/debug_spec.h"
 
 namespace slabscope {
 namespace {
@@ -83,6 +84,11 @@ const char* parse_decay_ms(const char* value, Options& options) {
 
 const char* parse_release_delay_ms(const char* value, Options& options) {
   return parse_ms(value, options.release_delay_ms);
+}
+
+const char* parse_debug(const char* value, Options& options) {
+  options.debug = value;
+  return debug_spec_problem(value);
 }
 
 const char* parse_group_by(const char* value, Options& options) {

@@ -26,6 +26,7 @@ struct Options {
   uint32_t release_delay_ms = 0;
   GroupBy group_by = GroupBy::kNone;
   uint32_t watcher = 0;  // pid of the tool that wants to look at the end; 0: none
+  const char* debug = nullptr;
   const char* dir = nullptr;
   const char* app = nullptr;
   const char* xdg_runtime_dir = nullptr;  // not ours, but where the scope file may lie

@@ -215,7 +215,7 @@ size_t usable_size(void* block) {
     if (cache != nullptr) {
       const size_t offset = cache->object_offset();
       if (cache->index_of(slab, static_cast<char*>(block) - offset) != KmemCache::kNotAnObject)
-        return cache->object_size() - offset;
+        return cache->usable_size();
     }
   } else {
     size_t size = large_size(block);

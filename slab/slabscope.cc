@@ -15,6 +15,8 @@ namespace {
 
 static_assert(SLAB_HWCACHE_ALIGN == ObjectCache::kHardwareAlign);
 static_assert(SLAB_STORE_USER == ObjectCache::kStoreUser);
+static_assert(SLAB_CONSISTENCY_CHECKS == ObjectCache::kConsistency);
+static_assert(SLAB_RED_ZONE == ObjectCache::kRedZone && SLAB_POISON == ObjectCache::kPoison);
 static_assert(SLAB_TYPESAFE_BY_RCU == ObjectCache::kTypesafe);
 static_assert(SLAB_MERGE == ObjectCache::kMerge);
 static_assert(SLAB_MAX_OBJECT_SIZE == ObjectCache::kMaxSize);
@@ -88,7 +90,7 @@ SC_EXPORT void* slab_cache_alloc(slab_cache* cache) {
 }
 
 SC_EXPORT void* slab_cache_zalloc(slab_cache* cache) {
-  if (inside(cache)->constructs()) {
+  if (inside(cache)->keeps_state()) {
     errno = EINVAL;
     return nullptr;
   }

@@ -44,6 +44,16 @@ struct slab_cache_args {
   const struct rcu_flavor_struct* rcu;
 };
 
+/* Debugging: slow; Linux's names and values. What is found ends the program with one line that
+ * says where. docs/object-caches.md.
+ *
+ * A second free and a free of what is not an object's start are found at once. */
+#define SLAB_CONSISTENCY_CHECKS 0x00000100u
+/* Bytes before and behind each object that nobody may write. */
+#define SLAB_RED_ZONE 0x00000400u
+/* Free objects hold a pattern that nobody may change. Without effect on objects with ctor, dtor or
+ * SLAB_TYPESAFE_BY_RCU, which keep their state. */
+#define SLAB_POISON 0x00000800u
 /* Objects start at a cache line, small ones at a fraction of one. */
 #define SLAB_HWCACHE_ALIGN 0x00002000u
 /* Each object's stack is recorded, whatever SLABSCOPE_TRACK says. For debugging: slow. */
@@ -54,8 +64,8 @@ struct slab_cache_args {
  * by slab_cache_shrink and the two destroys, after a grace period. */
 #define SLAB_TYPESAFE_BY_RCU 0x00080000u
 /* May share its slabs with other caches of the same geometry that ask for this too; then reports
- * and numbers are those of all of them. Without effect with ctor, dtor, SLAB_STORE_USER or
- * SLAB_TYPESAFE_BY_RCU. */
+ * and numbers are those of all of them. Without effect with ctor, dtor, SLAB_TYPESAFE_BY_RCU or a
+ * flag for debugging. */
 #define SLAB_MERGE 0x01000000u
 
 /* The largest object. What is larger gains nothing from a cache: use malloc. */

@@ -150,6 +150,10 @@ struct Hooks {
   // from now on (0: there was no room).
   uint32_t (*retrack)(uint32_t record, const void* object, size_t requested);
 
+  // Where the object of that record was allocated, as text: the length of it all, as snprintf; 0 if
+  // that is not known. Under any lock; must not allocate.
+  size_t (*allocation_place)(uint32_t record, char* text, size_t size);
+
   // Every kVisitsPerTick slow-path visits of a thread, and when it has taken much at once. The time
   // is the heap's: it wraps.
   void (*tick)(uint32_t now_ms);

@@ -96,10 +96,7 @@ int store_shrink(ObjectCache& cache, const char* text) {
 int store_validate(ObjectCache& cache, const char* text) {
   if (text[0] != '1')
     return -EINVAL;
-  cache.for_each_part([](ObjectPair& part, unsigned) {
-    part.plain.validate();
-    part.tracked.validate();
-  });
+  cache.validate();
   return 0;
 }
 
@@ -158,9 +155,9 @@ constexpr Attribute kAttributes[] = {
     {"destroy_by_rcu", flag<ObjectCache::kTypesafe>},
     {"hwcache_align", flag<ObjectCache::kHardwareAlign>},
     {"store_user", flag<ObjectCache::kStoreUser>},
-    {"sanity_checks", zero},
-    {"red_zone", zero},
-    {"poison", zero},
+    {"sanity_checks", flag<ObjectCache::kConsistency>},
+    {"red_zone", flag<ObjectCache::kRedZone>},
+    {"poison", flag<ObjectCache::kPoison>},
     {"trace", zero},
     {"reclaim_account", zero},
     {"cache_dma", zero},

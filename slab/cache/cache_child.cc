@@ -122,12 +122,12 @@ void CacheChildren::publish_locked(CacheChild& child, ObjectCache& root, Group& 
   child.plain.init(child.id, info.object_size, info.slab_bytes, Tracked::kNo, stats);
   child.tracked.init(child.id, info.object_size, info.slab_bytes, Tracked::kYes, stats);
   for (KmemCache* cache : {&child.plain, &child.tracked}) {
-    cache->set_object_offset(root.offset_);
-    cache->set_keep_empty(root.constructs() ? KeepEmpty::kAll : KeepEmpty::kOne);
+    cache->set_object_place(root.offset_, root.checks_.tail());
+    cache->set_keep_empty(root.headed() ? KeepEmpty::kAll : KeepEmpty::kOne);
     cache->set_min_partial(root.plain.min_partial());
     cache->set_budget(child.budget);
   }
-  if (root.constructs())
+  if (root.headed())
     child.plain.set_mapped_id(0);  // free() must not push what lies behind a head
   __atomic_store_n(&child.stats, stats, __ATOMIC_RELEASE);
   child.life.store(CacheLife::kLive, std::memory_order_seq_cst);
@@ -272,7 +272,7 @@ void CacheChildren::retire_of(Group& group) {
       if (child->group.load(std::memory_order_relaxed) != &group)
         continue;
       const ObjectCache* root = child->root.load(std::memory_order_relaxed);
-      if (root->constructs() && !child->unsettled.exchange(true, std::memory_order_seq_cst))
+      if (root->headed() && !child->unsettled.exchange(true, std::memory_order_seq_cst))
         unsettled_.fetch_add(1, std::memory_order_seq_cst);
       child->draining.store(true, std::memory_order_seq_cst);
       child->life.store(CacheLife::kRetiring, std::memory_order_seq_cst);

@@ -61,9 +61,14 @@ class KmemCache {
   uint32_t slab_bytes() const { return slab_chunks_ << Config::kChunkShift; }
   uint32_t capacity() const { return capacity_; }
   bool tracked() const { return tracked_; }
-  // Where the program's object starts in its place: 0, or behind what a constructor needs.
+  // Where the program's object starts in its place: 0, or behind what a constructor needs; and how
+  // many bytes of the place it may use.
   uint32_t object_offset() const { return object_offset_; }
-  void set_object_offset(uint32_t offset) { object_offset_ = offset; }
+  uint32_t usable_size() const { return object_size_ - object_offset_ - object_tail_; }
+  void set_object_place(uint32_t offset, uint32_t tail) {
+    object_offset_ = offset;
+    object_tail_ = tail;
+  }
   // Slabs owned, by our own count.
   uint32_t slabs() const { return slab_count_.load(std::memory_order_acquire); }
   CacheStats& stats() const { return *stats_; }
@@ -170,6 +175,7 @@ class KmemCache {
   uint32_t empty_count_ SC_GUARDED_BY(mutex_) = 0;
   KeepEmpty keep_ SC_GUARDED_BY(mutex_) = KeepEmpty::kOne;
   uint32_t object_offset_ = 0;
+  uint32_t object_tail_ = 0;
   uint32_t more_partial_ = 0;  // min_partial() - 1: zero at start; 0 - 1 is none
   uint32_t idle_marks_ SC_GUARDED_BY(mutex_) = 0;
   std::atomic<uint32_t> mapped_id_{0};

@@ -38,10 +38,12 @@ void ObjectCache::set_up(const ObjectCacheArgs& args, size_t align, uint64_t coo
   if ((args.flags & kTypesafe) != 0)
     grace_ = {.synchronize = args.rcu->update_synchronize_rcu, .barrier = args.rcu->barrier};
   // Readers may look at free objects of a typesafe cache: the list's link must not lie in them.
-  const bool headed = constructor_ != nullptr || destructor_ != nullptr || typesafe();
-  offset_ = headed ? static_cast<uint32_t>(align_up(sizeof(Head), align)) : 0;
+  const bool headed = keeps_state() || (args.flags & kDebug) != 0;
+  const size_t zone = (args.flags & kRedZone) != 0 ? ObjectChecks::kLeastZone : 0;
+  offset_ = headed ? static_cast<uint32_t>(align_up(sizeof(Head) + zone, align)) : 0;
   cookie_ = cookie;
-  const size_t place = place_bytes(offset_ + args.size, align);
+  const size_t place = place_bytes(offset_ + args.size + zone, align);
+  checks_ = checks_for(args, place);
   const size_t slab_bytes = SizeClass::slab_bytes(place);
   set_up_names(args, align);
   track_all = (args.flags & kStoreUser) != 0;
@@ -60,7 +62,7 @@ void ObjectCache::set_up(const ObjectCacheArgs& args, size_t align, uint64_t coo
   plain.init(id_, place, slab_bytes, Tracked::kNo, record);
   tracked.init(id_, place, slab_bytes, Tracked::kYes, record);
   for (KmemCache* cache : {&plain, &tracked}) {
-    cache->set_object_offset(offset_);
+    cache->set_object_place(offset_, checks_.tail());
     cache->set_keep_empty(headed ? KeepEmpty::kAll : KeepEmpty::kOne);
     cache->set_min_partial(1);
   }
@@ -86,6 +88,7 @@ void ObjectCache::set_up_alias(ObjectCache* shared, const ObjectCacheArgs& args,
   constructor_ = nullptr;
   destructor_ = nullptr;
   grace_ = {};
+  checks_ = {};
   offset_ = 0;
   target_.store(shared, std::memory_order_release);
   (void)g_hooks.cache_created({.id = id_,
@@ -108,7 +111,7 @@ uint32_t ObjectCache::other_names() const {
 
 // From now on the fast paths serve; with a constructor it is the slow ones that do.
 void ObjectCache::open_gate() {
-  if (constructs())
+  if (headed())
     return;
   const uint32_t id = target()->id_;
   mapped_id_.store(id, std::memory_order_relaxed);
@@ -121,9 +124,9 @@ unsigned ObjectCache::shrink() {
   unsigned released = 0;
   for_each_part([&](ObjectPair& part, unsigned id) {
     g_threads.drain(id);
-    released += typesafe()     ? release_idle(part)
-                : constructs() ? release_empty(part.plain) + release_empty(part.tracked)
-                               : part.plain.shrink() + part.tracked.shrink();
+    released += typesafe() ? release_idle(part)
+                : headed() ? release_empty(part.plain) + release_empty(part.tracked)
+                           : part.plain.shrink() + part.tracked.shrink();
   });
   if (released != 0)
     g_hooks.event({HeapEvent::Kind::kShrunk, id_, released, nullptr});
@@ -154,7 +157,7 @@ void ObjectCache::send_frees_to_slow_path() {
   mapped_id_.store(kNoId, std::memory_order_seq_cst);
   for_each_part([this](ObjectPair& part, unsigned) {
     part.plain.set_mapped_id(0);
-    if (part.plain.slabs() != 0 && !constructs())
+    if (part.plain.slabs() != 0 && !headed())
       for_each_slab(part.plain, [&](Slab* slab) { part.plain.remap(slab); });
   });
 }
@@ -162,7 +165,7 @@ void ObjectCache::send_frees_to_slow_path() {
 // What is free in the cache, or in a child of it, is destructed and goes.
 void ObjectCache::retire_part(ObjectPair& part) {
   for (KmemCache* cache : {&part.plain, &part.tracked}) {
-    if (constructs() && cache->slabs() > 0)
+    if (headed() && cache->slabs() > 0)
       for_each_slab(*cache, [&](Slab* slab) { destruct_slab(*cache, slab); });
     cache->set_keep_empty(KeepEmpty::kNone);
     (void)cache->shrink();

@@ -22,7 +22,8 @@
 // so objects keep their state while they are on a list; such caches keep their empty slabs
 // (KeepEmpty::kAll) until somebody who may call the destructor destructs what is in them. Caches
 // whose readers are RCU's (kTypesafe) are the same, and give a slab back only after a grace period;
-// only shrink, create and destroy wait for one.
+// only shrink, create and destroy wait for one. Caches that are debugged (kDebug) have a head too,
+// so that each free sees the mark, and red zones around the object (object_checks.h).
 //
 // Merging: a cache that asks for it becomes an alias of a shared cache of its geometry, which bears
 // a name of its own (":0000064") and goes with the last alias:
@@ -56,6 +57,7 @@
 #include "slab/cache/cache_table.h"
 #include "slab/cache/given_name.h"
 #include "slab/cache/grace_period.h"
+#include "slab/cache/object_checks.h"
 #include "slab/cache/thread_cache.h"
 
 namespace slabscope {
@@ -86,10 +88,15 @@ class ObjectCache : public ObjectPair {
  public:
   static constexpr size_t kNameBytes = kGivenNameBytes;
   static constexpr size_t kMaxSize = Config::kSmallMax;
+  static constexpr uint32_t kConsistency = 0x100;     // SLAB_CONSISTENCY_CHECKS
+  static constexpr uint32_t kRedZone = 0x400;         // SLAB_RED_ZONE
+  static constexpr uint32_t kPoison = 0x800;          // SLAB_POISON
   static constexpr uint32_t kHardwareAlign = 0x2000;  // SLAB_HWCACHE_ALIGN
   static constexpr uint32_t kStoreUser = 0x10000;     // SLAB_STORE_USER
   static constexpr uint32_t kTypesafe = 0x80000;      // SLAB_TYPESAFE_BY_RCU
   static constexpr uint32_t kMerge = 0x1000000;       // SLAB_MERGE
+  // Those that give each object a head.
+  static constexpr uint32_t kDebug = kConsistency | kRedZone | kPoison;
 
   constexpr ObjectCache() = default;
 
@@ -145,8 +152,11 @@ class ObjectCache : public ObjectPair {
   size_t align() const { return align_; }
   uint32_t flags() const { return flags_; }
   CacheLife life() const { return life_.load(std::memory_order_seq_cst); }
-  // Whether objects have a head, because they keep their state from free to alloc.
-  bool constructs() const { return offset_ != 0; }
+  // Whether objects have a head: they keep their state from free to alloc, or are debugged.
+  bool headed() const { return offset_ != 0; }
+  bool keeps_state() const {
+    return constructor_ != nullptr || destructor_ != nullptr || typesafe();
+  }
   bool typesafe() const { return grace_.synchronize != nullptr; }
   // The cache whose objects it hands out: itself, or the one that it is an alias of.
   ObjectCache* target() {
@@ -177,6 +187,8 @@ class ObjectCache : public ObjectPair {
   // Gives empty slabs back, what the caller and threads that ended keep included. Returns how many.
   // Of a typesafe cache: after a grace period.
   unsigned shrink();
+  // Stops the program if a list is wrong, or if something was written where nothing may be.
+  void validate();
 
   // Around a show or store of one of its attributes (cache_attributes.h); false: it was removed.
   [[nodiscard]] bool enter_show() { return shows_.enter(); }
@@ -216,7 +228,8 @@ class ObjectCache : public ObjectPair {
   void close_gate() { bin_offset_.store(0, std::memory_order_seq_cst); }
   bool leaving() const;
   void* hand_out(void* place);
-  void take_back_mark(void* object);
+  void take_back_mark(const KmemCache& cache, const Slab* slab, void* object);
+  bool take_mark_off(void* place);
   bool destruct(void* place);
   void destruct_slab(KmemCache& cache, Slab* slab);
   unsigned release_empty(KmemCache& cache);
@@ -227,6 +240,17 @@ class ObjectCache : public ObjectPair {
   void retire();
   void retire_in_child();
   [[noreturn]] SC_COLD void wrong_cache(const void* object, unsigned id) const;
+
+  // ---- if it is debugged (object_cache_checks.cc) ----
+  ObjectChecks checks_for(const ObjectCacheArgs& args, size_t place) const;
+  bool take_checked(void* place, bool prepared, ObjectChecks::Damage* damage);
+  void* hand_out_checked(void* place);
+  uint64_t take_back_checked(const KmemCache& cache, const Slab* slab, void* place);
+  bool leave_checked(void* place);
+  void validate_slab(const KmemCache& cache, const Slab* slab);
+  static uint32_t record_of(const KmemCache& cache, const Slab* slab, const void* place);
+  [[noreturn]] SC_COLD void damaged(const ObjectChecks::Damage& damage, const void* object,
+                                    uint32_t record) const;
 
   std::atomic<uint32_t> bin_offset_{0};
   std::atomic<uint32_t> mapped_id_{kNoId};
@@ -251,6 +275,7 @@ class ObjectCache : public ObjectPair {
   uint64_t release_at_ms_ = 0;                 // with a release delay
   uint64_t reset_at_[static_cast<unsigned>(ResettableStat::kCount)] = {};
   ObjectCache* next_unused_ = nullptr;
+  ObjectChecks checks_;
   std::atomic<uint32_t> child_count_{0};  // not FREE
   // By a group's number: the id that its threads allocate from (cache_child.h).
   std::atomic<uint16_t> children_[Config::kMaxGroups + 1] = {};
@@ -260,7 +285,7 @@ class ObjectCache : public ObjectPair {
 // All of them, by name and id.
 class ObjectCaches {
  public:
-  [[nodiscard]] ObjectCache* create(const ObjectCacheArgs& args, Error* error);
+  [[nodiscard]] ObjectCache* create(const ObjectCacheArgs& given, Error* error);
   // 0; EBUSY (kRefuse, told to the hook); EALREADY; EINVAL. `*left`: objects in use.
   Error destroy(ObjectCache* cache, WhenBusy when_busy, uint64_t* left);
   // The last slab or the last bin of a cache that is going away may just have gone.
@@ -288,8 +313,17 @@ class ObjectCaches {
     __atomic_store_n(&release_delay_ms_, ms, __ATOMIC_RELAXED);
   }
 
-  void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
-  void unlock_after_fork() SC_NO_THREAD_ANALYSIS { mutex_.unlock(); }
+  // What SLABSCOPE_DEBUG says (debug_spec.h), for caches that are made from now on. Copied.
+  void set_debug(const char* spec);
+
+  void lock_for_fork() SC_NO_THREAD_ANALYSIS {
+    mutex_.lock();
+    g_object_checks_mutex.lock();
+  }
+  void unlock_after_fork() SC_NO_THREAD_ANALYSIS {
+    g_object_checks_mutex.unlock();
+    mutex_.unlock();
+  }
   // In the child: what another thread was destroying is alive, as the decision was not made.
   void reset_after_fork();
 
@@ -319,6 +353,7 @@ class ObjectCaches {
 
   Mutex mutex_;
   uint32_t release_delay_ms_ = 0;
+  const char* debug_spec_ = "";
   // Typesafe zombies and delayed releases: whether settle() has anything to look for.
   std::atomic<uint32_t> unsettled_{0};
   ObjectCache* unused_first_ SC_GUARDED_BY(mutex_) = nullptr;  // oldest first

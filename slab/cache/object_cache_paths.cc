@@ -18,8 +18,10 @@ namespace slabscope {
 
 // The object in `place`, constructed if it is not.
 void* ObjectCache::hand_out(void* place) {
-  if (SC_LIKELY(!constructs()))
+  if (SC_LIKELY(!headed()))
     return place;
+  if (checks_.any())
+    return hand_out_checked(place);
   auto& mark = static_cast<Head*>(place)->mark;
   const uint64_t free = free_mark(place);
   if (mark.load(std::memory_order_relaxed) != free && constructor_ != nullptr)
@@ -29,13 +31,17 @@ void* ObjectCache::hand_out(void* place) {
 }
 
 // The object is free from now on; panics if it was before, or never was one.
-void ObjectCache::take_back_mark(void* object) {
+void ObjectCache::take_back_mark(const KmemCache& cache, const Slab* slab, void* object) {
   void* place = place_of(object);
   const uint64_t free = free_mark(place);
   uint64_t found = used_mark(free);
   // Pairs with retire(): either it finds the mark, or the caller finds the cache leaving.
-  if (SC_LIKELY(static_cast<Head*>(place)->mark.compare_exchange_strong(
-          found, free, std::memory_order_seq_cst))) {
+  if (checks_.any()) {
+    found = take_back_checked(cache, slab, place);
+    if (SC_LIKELY(found == used_mark(free)))
+      return;
+  } else if (SC_LIKELY(static_cast<Head*>(place)->mark.compare_exchange_strong(
+                 found, free, std::memory_order_seq_cst))) {
     return;
   }
   if (found == free) {
@@ -46,13 +52,19 @@ void ObjectCache::take_back_mark(void* object) {
   panic("invalid free of", object, "it was never allocated, or what precedes it was overwritten");
 }
 
-// If a free object is there: destructs it, for good. One of several callers does.
-bool ObjectCache::destruct(void* place) {
+// Whether a free object was there, which is none from now on. One of several callers hears so.
+bool ObjectCache::take_mark_off(void* place) {
+  if (checks_.any())
+    return leave_checked(place);
   uint64_t free = free_mark(place);
-  if (!static_cast<Head*>(place)->mark.compare_exchange_strong(free, 0,
-                                                               std::memory_order_seq_cst)) {
+  return static_cast<Head*>(place)->mark.compare_exchange_strong(free, 0,
+                                                                 std::memory_order_seq_cst);
+}
+
+// If a free object is there: destructs it, for good.
+bool ObjectCache::destruct(void* place) {
+  if (!take_mark_off(place))
     return false;
-  }
   if (destructor_ != nullptr)
     destructor_(object_in(place));
   return true;
@@ -89,7 +101,7 @@ void* ObjectCache::allocate_slow(Error* error) {
 // From the cache itself or a child of it, which is held.
 void* ObjectCache::allocate_in(unsigned part, ThreadCache& cache, size_t wanted) {
   void* place = nullptr;
-  if (constructs())
+  if (headed())
     place = pop_fast(bin_at(cache.bins(), part * sizeof(Bin)));
   if (place == nullptr)
     place = cache.allocate_slow(part, wanted);
@@ -199,8 +211,8 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     stat_add(g_heap_stats->errors_invalid_free, 1);
     panic("invalid free of", object, "no object starts there");
   }
-  if (constructs()) {
-    take_back_mark(object);
+  if (headed()) {
+    take_back_mark(*cache, slab, object);
     if (leaving() && !typesafe())
       destruct(place);
   }
@@ -221,13 +233,13 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     if (guard && (cache->tracked() || leaving() || !guard->need_object_bins())) {
       guard->free_tracked(cache, slab, place);
     } else if (guard) {
-      if (!constructs() || !push_listed(bin_at(guard->bins(), id * sizeof(Bin)), place))
+      if (!headed() || !push_listed(bin_at(guard->bins(), id * sizeof(Bin)), place))
         guard->free_slow(id, place);
       if (SC_UNLIKELY(part.draining.load(std::memory_order_seq_cst)))
         guard->drain(id);  // its drain may have come before the bin
     }
   }
-  if (constructs() && !typesafe() && life() == CacheLife::kLive &&
+  if (headed() && !typesafe() && life() == CacheLife::kLive &&
       stat_get(cache->stats().slabs_empty) > kEmptyKept) {
     release_empty(*cache);
   }

@@ -10,6 +10,7 @@
 #include "slab/base/clock.h"
 #include "slab/base/panic.h"
 #include "slab/base/test_point.h"
+#include "slab/cache/debug_spec.h"
 #include "slab/cache/object_cache.h"
 #include "slab/cache/thread_registry.h"
 #include "slab/pages/meta.h"
@@ -19,8 +20,9 @@ namespace {
 
 constexpr size_t kCacheLine = 64;
 constexpr size_t kLeastAlign = 8;
-constexpr uint32_t kKnownFlags = ObjectCache::kHardwareAlign | ObjectCache::kStoreUser |
-                                 ObjectCache::kTypesafe | ObjectCache::kMerge;
+constexpr uint32_t kKnownFlags = ObjectCache::kDebug | ObjectCache::kHardwareAlign |
+                                 ObjectCache::kStoreUser | ObjectCache::kTypesafe |
+                                 ObjectCache::kMerge;
 constexpr char kSharedMark = ':';  // begins the names of shared caches, and no other's
 
 // 0, or why the name cannot be one.
@@ -63,7 +65,8 @@ Error check_args(const ObjectCacheArgs& args, size_t align) {
 // A merged cache cannot keep for each of its users what these ask for.
 bool may_merge(const ObjectCacheArgs& args) {
   return (args.flags & ObjectCache::kMerge) != 0 &&
-         (args.flags & (ObjectCache::kStoreUser | ObjectCache::kTypesafe)) == 0 &&
+         (args.flags & (ObjectCache::kDebug | ObjectCache::kStoreUser | ObjectCache::kTypesafe)) ==
+             0 &&
          args.constructor == nullptr && args.destructor == nullptr;
 }
 
@@ -172,12 +175,23 @@ bool ObjectCaches::bring_up(ObjectCache* cache, const ObjectCacheArgs& args, siz
   return true;
 }
 
-ObjectCache* ObjectCaches::create(const ObjectCacheArgs& args, Error* error) {
-  const size_t align = alignment_for(args);
-  *error = check_args(args, align);
+void ObjectCaches::set_debug(const char* spec) {
+  const size_t bytes = __builtin_strlen(spec) + 1;
+  auto* copy = static_cast<char*>(meta_allocate(bytes));
+  if (copy == nullptr)
+    return;
+  __builtin_memcpy(copy, spec, bytes);
+  __atomic_store_n(&debug_spec_, copy, __ATOMIC_RELEASE);
+}
+
+ObjectCache* ObjectCaches::create(const ObjectCacheArgs& given, Error* error) {
+  const size_t align = alignment_for(given);
+  *error = check_args(given, align);
   if (*error != 0)
     return nullptr;
   (void)g_threads.current_or_start();  // boots, if this is the program's first step of all
+  ObjectCacheArgs args = given;
+  args.flags |= debug_flags_for(__atomic_load_n(&debug_spec_, __ATOMIC_ACQUIRE), args.name);
   settle();
   if (may_merge(args))
     return create_merged(args, align, error);

@@ -243,6 +243,7 @@ void ObjectCaches::reset_one_after_fork(ObjectCache* cache) SC_NO_THREAD_ANALYSI
 
 void ObjectCaches::reset_after_fork() SC_NO_THREAD_ANALYSIS {
   mutex_.reset_after_fork();
+  g_object_checks_mutex.reset_after_fork();
   for (ObjectCache& cache : all_object_caches())
     reset_one_after_fork(&cache);
   for (ObjectCache& cache : all_object_caches())

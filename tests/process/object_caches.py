@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -123,6 +124,31 @@ def test_dlsym_finds_the_caches_or_does_without():
     slabtest.contains(done.stderr, "cache nodes is not destroyed: 1 object of 48 bytes is in use", "stderr")
     done = slabtest.run([program])
     equal((done.returncode, done.stdout), (0, "malloc\n"), "alone")
+
+
+def debugged(what, spec):
+    return slabtest.run([slabtest.PROGRAMS / "object_caches_debugged", what], env=slabtest.preloaded(SLABSCOPE_DEBUG=spec))
+
+
+def test_caches_are_debugged_from_outside():
+    for spec, connections, handles in (("FZPU", "1 1 1 1", "1 1 1 1"), ("F,conn*;Z", "1 0 0 0", "0 1 0 0"),
+                                       ("ZP;-,handles", "0 1 1 0", "0 0 0 0"), (",handles", "0 0 0 0", "1 1 1 1")):
+        done = debugged("nothing", spec)
+        equal((done.returncode, done.stdout, done.stderr),
+              (0, f"connections {connections}\nhandles {handles}\n", ""), f"SLABSCOPE_DEBUG={spec}")
+
+
+def test_damage_ends_the_program_with_one_line():
+    place = r"\(connections: red zone at offset "
+    for what, spec, line in (
+            ("overrun", "Z", rf"write behind 0x[0-9a-f]+ {place}100 holds 0x41, not 0xcc; 1 byte\)"),
+            ("underrun", "FZPU,conn*", rf"write before 0x[0-9a-f]+ {place}-1 holds 0x41, not 0xcc; 1 byte"),
+            ("late", "P", r"write after free to 0x[0-9a-f]+ \(connections: offset 3 holds 0x41, not 0x6b; 1 byte\)"),
+            ("twice", "F", r"double free of 0x[0-9a-f]+ \(it is free already\)")):
+        done = debugged(what, spec)
+        equal(done.returncode, -signal.SIGABRT, f"exit code after {what}")
+        if re.fullmatch(f"slabscope: {line}.*\n", done.stderr) is None:
+            raise AssertionError(f"after {what}: {done.stderr!r}")
 
 
 def test_cpp():

@@ -31,6 +31,8 @@ def test_malformed_values():
     for value in ("abc", "-1", "1e3", "99999999999999999999999"):
         warned("SLABSCOPE_DECAY_MS", value)
         warned("SLABSCOPE_RELEASE_DELAY_MS", value)
+    for value in ("X", "FZ conn", "Z,malloc-64", "\xff", "T;" * 3000):
+        warned("SLABSCOPE_DEBUG", value)
     for value in ("", "process", "threads"):
         warned("SLABSCOPE_GROUP_BY", value)
 
@@ -45,6 +47,7 @@ def test_wellformed_values_say_nothing():
                         ("SLABSCOPE_TRACK", "sampled"), ("SLABSCOPE_TRACK", "sampled:4096"),
                         ("SLABSCOPE_APP", "web shop"), ("SLABSCOPE_DECAY_MS", "0"),
                         ("SLABSCOPE_DECAY_MS", "5000"), ("SLABSCOPE_REPORT", "off"),
+                        ("SLABSCOPE_DEBUG", ""), ("SLABSCOPE_DEBUG", "FZPU,conn*;-,handles"),
                         ("SLABSCOPE_GROUP_BY", "thread"), ("SLABSCOPE_GROUP_BY", "none")):
         done = slabtest.run(COMMAND, env=slabtest.preloaded(**{name: value}))
         equal((done.returncode, done.stdout, done.stderr), (7, "out\n", "err\n"),

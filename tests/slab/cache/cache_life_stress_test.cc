@@ -91,7 +91,7 @@ std::chrono::steady_clock::time_point deadline() {
 slab_cache_args kind_of(unsigned number) {
   static const auto kConstruct = [](void* object) { *static_cast<uint64_t*>(object) = 0; };
   static const auto kNothing = [](void*) {};
-  switch (number % 6) {
+  switch (number % 7) {
     case 1:
       return args_with(0, kConstruct, kNothing);
     case 2:
@@ -101,6 +101,8 @@ slab_cache_args kind_of(unsigned number) {
       return args_with(SLAB_MERGE);
     case 5:
       return args_with(SLAB_STORE_USER);
+    case 6:
+      return args_with(SLAB_CONSISTENCY_CHECKS | SLAB_RED_ZONE | SLAB_POISON);
     default:
       return args_with(0);
   }
@@ -156,6 +158,7 @@ void read_all(const std::atomic<bool>& done) {
   while (!done) {
     slab_cache_for_each(
         [](slab_cache* cache, void*) {
+          (void)slab_cache_store(cache, "validate", "1");
           for (const char* name : {"objects", "objects_partial", "slabs", "aliases"}) {
             char text[64];
             const int length = slab_cache_show(cache, name, text, sizeof(text));
