@@ -32,6 +32,18 @@ const char* path_of(ScopeFile& file, const abi::ModuleRecord& module, size_t* ro
   return path == 0 ? "[unnamed]" : file.strings() + path;
 }
 
+// Where the file's name begins in its path.
+const char* name_in(const char* path, size_t* room) {
+  const char* end = path + *room;
+  const char* name = path;
+  for (const char* at = path; at != end && *at != '\0'; ++at) {
+    if (*at == '/')
+      name = at + 1;
+  }
+  *room = static_cast<size_t>(end - name);
+  return name;
+}
+
 // Whether it is a frame of the library's own: by the name, as the tools tell.
 bool is_own(ScopeFile& file, uint64_t pc, uint32_t generation) {
   const abi::ModuleRecord* module = find_module(file, pc - 1, generation);
@@ -39,12 +51,23 @@ bool is_own(ScopeFile& file, uint64_t pc, uint32_t generation) {
     return false;
   size_t room = 0;
   const char* path = path_of(file, *module, &room);
-  const char* name = path;
-  for (size_t i = 0; i < room && path[i] != '\0'; ++i) {
-    if (path[i] == '/')
-      name = path + i + 1;
-  }
-  return __builtin_strncmp(name, "libslabscope.so", sizeof("libslabscope.so") - 1) == 0;
+  constexpr char kOwn[] = "libslabscope.so";
+  const char* name = name_in(path, &room);
+  return room >= sizeof(kOwn) && __builtin_strncmp(name, kOwn, sizeof(kOwn) - 1) == 0;
+}
+
+uint32_t count_of(const abi::StackRecord& record) {
+  return record.frame_count < abi::kMaxFrames ? record.frame_count : abi::kMaxFrames;
+}
+
+// The number of the first frame that is the program's; 0 if none is.
+uint32_t first_of_program(ScopeFile& file, abi::StackRecord* record) {
+  const uint64_t* frames = StackDepot::frames_of(record);
+  const uint32_t count = count_of(*record);
+  uint32_t first = 0;
+  while (first < count && is_own(file, frames[first], record->generation))
+    ++first;
+  return first < count ? first : 0;
 }
 
 void write_frame(int fd, ScopeFile& file, uint64_t pc, uint32_t generation) {
@@ -69,13 +92,25 @@ void write_line(int fd, const Line& line) {
 
 void write_frames(int fd, ScopeFile& file, abi::StackRecord* record) {
   const uint64_t* frames = StackDepot::frames_of(record);
-  const uint32_t count =
-      record->frame_count < abi::kMaxFrames ? record->frame_count : abi::kMaxFrames;
-  uint32_t first = 0;
-  while (first < count && is_own(file, frames[first], record->generation))
-    ++first;
-  for (uint32_t i = first < count ? first : 0; i < count; ++i)
+  const uint32_t count = count_of(*record);
+  for (uint32_t i = first_of_program(file, record); i < count; ++i)
     write_frame(fd, file, frames[i], record->generation);
+}
+
+uint64_t program_frame(ScopeFile& file, abi::StackRecord* record) {
+  return count_of(*record) == 0 ? 0 : StackDepot::frames_of(record)[first_of_program(file, record)];
+}
+
+void add_place(Line& line, ScopeFile& file, uint64_t pc, uint32_t generation) {
+  const abi::ModuleRecord* module = find_module(file, pc - 1, generation);
+  if (module == nullptr) {
+    line.hex(pc);
+    return;
+  }
+  size_t room = 0;
+  const char* path = path_of(file, *module, &room);
+  const char* name = name_in(path, &room);
+  line.text(name, room).text("+").hex(pc - module->bias);
 }
 
 }  // namespace slabscope::diag

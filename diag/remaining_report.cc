@@ -2,9 +2,8 @@
 
 #include "diag/remaining_report.h"
 
-#include <utility>
-
 #include "diag/frame_text.h"
+#include "diag/sort.h"
 #include "slab/base/clock.h"
 #include "slab/pages/vm.h"
 
@@ -25,52 +24,11 @@ struct Found {
   }
 };
 
-// Heapsort: in place, and never slow.
-void sift(Found* found, size_t at, size_t count) {
-  for (size_t child = 2 * at + 1; child < count; at = child, child = 2 * at + 1) {
-    if (child + 1 < count && found[child].before(found[child + 1]))
-      ++child;
-    if (!found[at].before(found[child]))
-      return;
-    std::swap(found[at], found[child]);
-  }
-}
-
-void sort(Found* found, size_t count) {
-  for (size_t i = count / 2; i-- > 0;)
-    sift(found, i, count);
-  for (size_t end = count; end-- > 1;) {
-    std::swap(found[0], found[end]);
-    sift(found, 0, end);
-  }
-}
-
-bool belongs(ScopeFile& file, uint32_t cache, const RemainingIn& remaining) {
-  if (remaining.what == RemainingIn::What::kCache && cache == remaining.number)
-    return true;
-  abi::CacheRecord& record = file.caches()[cache];
-  if (cache >= abi::kMaxCaches || !file.ensure(&record, sizeof(record)) || record.group == 0)
-    return false;
-  return (remaining.what == RemainingIn::What::kGroup ? record.group : record.parent) ==
-         remaining.number;
-}
-
-template <typename Visit>
-void for_each_object(ScopeFile& file, const ObjectTable& objects, const RemainingIn& remaining,
-                     Visit visit) {
-  const uint32_t end = objects.end();
-  for (uint32_t index = 1; index < end; ++index) {
-    const abi::ObjectRecord* object = objects.find(index);
-    if (object != nullptr && belongs(file, object->cache, remaining))
-      visit(index, *object);
-  }
-}
-
 void write_head(int fd, ScopeFile& file, const RemainingIn& remaining) {
   Line line;
   line.text("slabscope: ").decimal(file.header()->pid).text(" (");
   line.text(file.header()->comm, sizeof file.header()->comm).text("): ");
-  const bool group = remaining.what == RemainingIn::What::kGroup;
+  const bool group = remaining.owner.what == ObjectsOf::What::kGroup;
   line.text(group ? "group " : "cache ");
   line.text(remaining.name, 64).text(" is not destroyed: ").decimal(remaining.objects);
   line.text(remaining.objects == 1 ? " object" : " objects").text(group ? ", " : " of ");
@@ -124,7 +82,7 @@ void write_groups(int fd, ScopeFile& file, const StackDepot& depot, const Object
 void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTable& objects,
                       const RemainingIn& remaining) {
   size_t tracked = 0;
-  for_each_object(file, objects, remaining, [&](uint32_t index, const abi::ObjectRecord&) {
+  for_each_object(file, objects, remaining.owner, [&](uint32_t index, const abi::ObjectRecord&) {
     objects.mark_remained(index);
     ++tracked;
   });
@@ -139,8 +97,8 @@ void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTa
       if (count < tracked)
         found[count++] = {object.when_monotonic_ns, object.stack, index};
     };
-    for_each_object(file, objects, remaining, keep);
-    sort(found, count);
+    for_each_object(file, objects, remaining.owner, keep);
+    heap_sort(found, count, [](const Found& a, const Found& b) { return a.before(b); });
     write_groups(fd, file, depot, objects, found, count);
     vm::unmap(found, bytes);
   }

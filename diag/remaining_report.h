@@ -18,15 +18,14 @@
 #include <cstdint>
 
 #include "diag/object_table.h"
+#include "diag/objects_of.h"
 #include "diag/scope_file.h"
 #include "diag/stack_depot.h"
 
 namespace slabscope::diag {
 
 struct RemainingIn {
-  enum class What : uint8_t { kCache, kGroup };
-  What what;
-  uint32_t number;  // the cache's id, or the group's number; children are found by their records
+  ObjectsOf owner;
   const char* name;
   uint64_t bytes;    // of an object; of a group: in use
   uint64_t objects;  // in use, with a stack or without

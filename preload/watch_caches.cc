@@ -6,6 +6,7 @@
 //   slab's object_cache.cc ──cache_changed──► CacheRecord::state
 //                          └─destroy_refused─► objects marked, report to stderr or SLABSCOPE_REPORT
 
+#include "diag/allocation_places.h"
 #include "diag/exit_report.h"
 #include "diag/remaining_report.h"
 #include "preload/watch.h"
@@ -71,12 +72,21 @@ void destroy_refused(const RefusedDestroy& refused) {
   if (g_watch.file.ensure(&record, sizeof(record)))
     __atomic_store_n(&record.flags, record.flags | abi::kDestroyRefused, __ATOMIC_RELAXED);
   watch_event(abi::EventKind::kDestroyRefused, refused.id, refused.objects);
-  watch_report_remaining({.what = diag::RemainingIn::What::kCache,
-                          .number = refused.id,
+  watch_report_remaining({.owner = {diag::ObjectsOf::What::kCache, refused.id},
                           .name = refused.name,
                           .bytes = refused.object_size,
                           .objects = refused.objects,
                           .threads = 0});
+}
+
+size_t allocation_places(unsigned cache, char* text, size_t size) {
+  return diag::write_allocation_places(g_watch.file, g_watch.depot, g_watch.objects, cache, text,
+                                       size);
+}
+
+size_t allocation_place(uint32_t record, char* text, size_t size) {
+  return diag::write_allocation_place(g_watch.file, g_watch.depot, g_watch.objects, record, text,
+                                      size);
 }
 
 }  // namespace
@@ -95,6 +105,8 @@ void watch_report_remaining(const diag::RemainingIn& remaining) {
 void watch_install_caches(Hooks& hooks) {
   hooks.cache_changed = cache_changed;
   hooks.destroy_refused = destroy_refused;
+  hooks.allocation_places = allocation_places;
+  hooks.allocation_place = allocation_place;
 }
 
 }  // namespace slabscope

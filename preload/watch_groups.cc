@@ -58,8 +58,7 @@ void group_changed(unsigned number, GroupLife life) {
 }
 
 void group_destroy_refused(const RefusedGroup& refused) {
-  watch_report_remaining({.what = diag::RemainingIn::What::kGroup,
-                          .number = refused.number,
+  watch_report_remaining({.owner = {diag::ObjectsOf::What::kGroup, refused.number},
                           .name = refused.name,
                           .bytes = refused.bytes,
                           .objects = refused.objects,

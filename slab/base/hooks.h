@@ -150,6 +150,9 @@ struct Hooks {
   // from now on (0: there was no room).
   uint32_t (*retrack)(uint32_t record, const void* object, size_t requested);
 
+  // Who allocated the tracked objects of a program's own cache: lines of Linux's alloc_calls. The
+  // length of it all, as snprintf; 0: there are none.
+  size_t (*allocation_places)(unsigned cache, char* text, size_t size);
   // Where the object of that record was allocated, as text: the length of it all, as snprintf; 0 if
   // that is not known. Under any lock; must not allocate.
   size_t (*allocation_place)(uint32_t record, char* text, size_t size);

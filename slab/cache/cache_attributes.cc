@@ -12,12 +12,24 @@ namespace {
 
 using Show = void (*)(ObjectCache& cache, Line& text);
 using Store = int (*)(ObjectCache& cache, const char* text);
+// Of a text that may be longer than a line: as show_attribute().
+using Write = int (*)(ObjectCache& cache, char* buffer, size_t size);
 
 struct Attribute {
   const char* name;
-  Show show;              // nullptr: not to be had inside the process
+  Show show;              // nullptr: it has `write`
   Store store = nullptr;  // nullptr: read-only
+  Write write = nullptr;
 };
+
+int copy_text(const Line& text, char* buffer, size_t size) {
+  if (size > 0) {
+    const size_t written = text.size() < size ? text.size() : size - 1;
+    __builtin_memcpy(buffer, text.data(), written);
+    buffer[written] = '\0';
+  }
+  return static_cast<int>(text.size());
+}
 
 // ---- texts ----------------------------------------------------------------------------------
 
@@ -74,6 +86,30 @@ void flag(ObjectCache& cache, Line& text) {
 template <ResettableStat kStat>
 void show_stat(ObjectCache& cache, Line& text) {
   number(text, cache.resettable(kStat));
+}
+
+// ---- who allocated, who freed -----------------------------------------------------------------
+
+// As Linux: there is such a file, and it says that only the flag fills it.
+int write_alloc_calls(ObjectCache& cache, char* buffer, size_t size) {
+  if ((cache.flags() & ObjectCache::kStoreUser) == 0)
+    return -ENOSYS;
+  const size_t length = g_hooks.allocation_places(cache.id(), buffer, size);
+  return length != 0 ? static_cast<int>(length) : copy_text(Line().text("No data\n"), buffer, size);
+}
+
+// Who freed an object before it was allocated again is not kept: what Linux says of objects that
+// never were freed.
+int write_free_calls(ObjectCache& cache, char* buffer, size_t size) {
+  if ((cache.flags() & ObjectCache::kStoreUser) == 0)
+    return -ENOSYS;
+  const uint64_t objects = cache.objects_in_use();
+  Line text;
+  if (objects == 0)
+    return copy_text(text.text("No data\n"), buffer, size);
+  for (uint64_t limit = 1'000'000; limit > 1 && objects < limit; limit /= 10)
+    text.text(" ");  // "%7ld"
+  return copy_text(text.decimal(objects).text(" <not-available>\n"), buffer, size);
 }
 
 // ---- stores ---------------------------------------------------------------------------------
@@ -170,8 +206,8 @@ constexpr Attribute kAttributes[] = {
     {"free_slab", show_stat<ResettableStat::kReleased>, reset_stat<ResettableStat::kReleased>},
     {"deactivate_remote_frees", show_stat<ResettableStat::kRemote>,
      reset_stat<ResettableStat::kRemote>},
-    {"alloc_calls", nullptr},  // stacks and names of functions are the tools' to tell
-    {"free_calls", nullptr},
+    {.name = "alloc_calls", .show = nullptr, .write = write_alloc_calls},
+    {.name = "free_calls", .show = nullptr, .write = write_free_calls},
 };
 
 const Attribute* find(const char* name) {
@@ -191,18 +227,16 @@ int show_attribute(ObjectCache& cache, const char* name, char* buffer, size_t si
   if (!cache.enter_show())
     return -ENODEV;
   SC_TEST_POINT(kShowing, cache.id());
-  Line text;
-  if (attribute->show != nullptr)
+  int length = 0;
+  if (attribute->write != nullptr) {
+    length = attribute->write(*cache.target(), buffer, size);
+  } else {
+    Line text;
     attribute->show(*cache.target(), text);
-  cache.leave_show();
-  if (attribute->show == nullptr)
-    return -ENOSYS;
-  if (size > 0) {
-    const size_t written = text.size() < size ? text.size() : size - 1;
-    __builtin_memcpy(buffer, text.data(), written);
-    buffer[written] = '\0';
+    length = copy_text(text, buffer, size);
   }
-  return static_cast<int>(text.size());
+  cache.leave_show();
+  return length;
 }
 
 int store_attribute(ObjectCache& cache, const char* name, const char* text) {

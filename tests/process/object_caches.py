@@ -68,10 +68,26 @@ def table_with_states_and_aliases(pid):
     equal(cache(pid, ":0000080")["aliases"], ["tokens", "nonces"], "aliases in JSON")
 
 
+def calls_name_functions(child):
+    """alloc_calls, which the program prints: its places are addresses in the ELF file."""
+    lines = list(iter(lambda: child.stdout.readline().rstrip("\n"), ""))
+    table = symbols("object_caches_linked")
+    by_function = {}
+    for line in lines:
+        found = re.fullmatch(r" *(\d+) object_caches_linked\+0x([0-9a-f]+) age=\d+(/\d+/\d+)? pid=(\d+)", line)
+        if found is None:
+            raise AssertionError(f"a line of alloc_calls: {line!r}")
+        equal((int(found[4]), line.index(" object")), (child.pid, 7), f"pid and width of {line!r}")
+        by_function[function_at(table, int(found[2], 16) - 1)] = int(found[1])
+    equal(by_function, dict.fromkeys(PLACES, OBJECTS // len(PLACES)), "objects by function in alloc_calls")
+    equal(child.stdout.readline(), f"     {OBJECTS} <not-available>\n", "free_calls")
+
+
 def with_report(where):
     report = pathlib.Path(os.environ["SLABSCOPE_DIR"]) / "report.txt"
     with dialog("object_caches_linked", SLABSCOPE_REPORT=str(report) if where == "file" else where) as child:
         hears(child, "refused")
+        calls_name_functions(child)
         row = cache(child.pid, "connections")
         equal((row["active_objects"], row["state"]), (OBJECTS, "live"), "after the refused destroy")
         tell(child)
@@ -142,7 +158,8 @@ def test_damage_ends_the_program_with_one_line():
     place = r"\(connections: red zone at offset "
     for what, spec, line in (
             ("overrun", "Z", rf"write behind 0x[0-9a-f]+ {place}100 holds 0x41, not 0xcc; 1 byte\)"),
-            ("underrun", "FZPU,conn*", rf"write before 0x[0-9a-f]+ {place}-1 holds 0x41, not 0xcc; 1 byte"),
+            ("underrun", "FZPU,conn*", rf"write before 0x[0-9a-f]+ {place}-1 holds 0x41, not 0xcc; 1 byte; "
+                                       r"allocated at object_caches_debugged\+0x[0-9a-f]+\)"),
             ("late", "P", r"write after free to 0x[0-9a-f]+ \(connections: offset 3 holds 0x41, not 0x6b; 1 byte\)"),
             ("twice", "F", r"double free of 0x[0-9a-f]+ \(it is free already\)")):
         done = debugged(what, spec)

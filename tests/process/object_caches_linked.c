@@ -74,6 +74,11 @@ int main(void) {
   CHECK(slab_cache_get_stats(connections, &stats) == 0);
   CHECK(stats.active_objects == kThreads * kPlaces * kEach);
   puts("refused");
+  char text[4096];
+  CHECK(slab_cache_show(connections, "alloc_calls", text, sizeof(text)) < (int)sizeof(text));
+  printf("%s\n", text);
+  CHECK(slab_cache_show(connections, "free_calls", text, sizeof(text)) > 0);
+  printf("%s", text);
   fflush(stdout);
   (void)getchar();  // somebody looks at the scope file
 

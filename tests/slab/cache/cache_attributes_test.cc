@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <string>
 
-#include "tests/slab/cache/life_fixture.h"
+#include "tests/slab/cache/child_fixture.h"
 
 namespace slabscope {
 namespace {
@@ -146,6 +146,36 @@ TEST_F(CacheAttributes, StatisticsAreResetForReadersOfThemAlone) {
   EXPECT_EQ(shown(cache, "alloc_slab"), "0\n");
   EXPECT_EQ(stats_of(cache).allocations_total, 1000U) << "totals never fall";
   EXPECT_EQ(slab_cache_destroy(cache), 0);
+}
+
+// Lines are the watcher's; whether there are any, the cache's.
+TEST_F(CacheAttributes, WhoAllocatedIsKnownOfCachesThatStoreIt) {
+  static unsigned asked;
+  asked = 0;
+  g_hooks.allocation_places = [](unsigned cache, char* text, size_t size) {
+    asked = cache;
+    return static_cast<size_t>(std::snprintf(text, size, "      2 server+0x12ab age=7 pid=4711\n"));
+  };
+  slab_cache* plain = make_cache("anonymous", 64);
+  EXPECT_EQ(shown(plain, "alloc_calls"), "-ENOSYS");
+  EXPECT_EQ(shown(plain, "free_calls"), "-ENOSYS");
+  EXPECT_EQ(asked, 0U);
+  slab_cache* stored = make_cache("stored", 64, args_with(SLAB_STORE_USER));
+  EXPECT_EQ(shown(stored, "free_calls"), "No data\n");
+  std::array<void*, 12> objects{};
+  EXPECT_EQ(slab_cache_alloc_bulk(stored, objects.size(), objects.data()), objects.size());
+  EXPECT_EQ(shown(stored, "alloc_calls"), "      2 server+0x12ab age=7 pid=4711\n");
+  EXPECT_EQ(asked, testing::inside(stored)->id());
+  EXPECT_EQ(shown(stored, "free_calls"), "     12 <not-available>\n");
+  EXPECT_EQ(slab_cache_show(stored, "alloc_calls", nullptr, 0), 37);
+  char text[8];
+  EXPECT_EQ(slab_cache_show(stored, "alloc_calls", text, sizeof(text)), 37);
+  EXPECT_STREQ(text, "      2");
+  slab_cache_free_bulk(stored, objects.size(), objects.data());
+  g_hooks.allocation_places = [](unsigned, char*, size_t) { return size_t{0}; };
+  EXPECT_EQ(shown(stored, "alloc_calls"), "No data\n");
+  EXPECT_EQ(slab_cache_destroy(plain), 0);
+  EXPECT_EQ(slab_cache_destroy(stored), 0);
 }
 
 }  // namespace
