@@ -3,6 +3,7 @@
 #include "diag/event_ring.h"
 
 #include <atomic>
+#include <cstddef>
 
 #include "diag/text.h"
 #include "slab/base/clock.h"
@@ -10,7 +11,20 @@
 
 namespace slabscope::diag {
 
+// The counters of the kinds are one array, in the order of the kinds.
+static_assert(offsetof(abi::ProcessCounters, events_misuse) -
+                  offsetof(abi::ProcessCounters, events_cache_created) ==
+              (abi::kLastEventKind - 1) * sizeof(uint64_t));
+
+void EventRing::count(abi::EventKind kind) {
+  if (file_ == nullptr || !file_->ready() || kind == abi::EventKind::kNone)
+    return;
+  uint64_t* first = &file_->counters().events_cache_created;
+  add_relaxed(first[static_cast<uint32_t>(kind) - 1], 1);
+}
+
 void EventRing::add_if_free(const Event& event) {
+  count(event.kind);
   if (!mutex_.try_lock())
     return;
   write(event);

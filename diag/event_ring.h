@@ -10,6 +10,8 @@
 //      the writer clears the sequence first and stores it last.            (torn record test)
 //   2. Numbers have no gaps: an event that finds no room in the file is counted and has no number.
 //   3. What is read back from the file is never used: the next number is private.
+//   4. Each event counts in the counter of its kind, also one that is not written down because
+//      there is no room for it or the lock is taken.                           (kinds test)
 // Locks: mutex_, below all of slab/'s; held for the length of one record. add_if_free() does not
 // wait for it: for a process that is about to end and may hold anything.
 // Called from: preload/.
@@ -44,6 +46,7 @@ class EventRing {
   void init(ScopeFile& file) { file_ = &file; }
 
   void add(const Event& event) {
+    count(event.kind);
     MutexLock lock(mutex_);
     write(event);
   }
@@ -53,6 +56,7 @@ class EventRing {
   void reset_after_fork() { mutex_.reset_after_fork(); }
 
  private:
+  void count(abi::EventKind kind);
   void write(const Event& event) SC_REQUIRES(mutex_);
 
   ScopeFile* file_ = nullptr;

@@ -55,6 +55,9 @@ constexpr FamilyInfo kSampleInterval{
 constexpr FamilyInfo kSampledLive{
     "slabscope_sampled_live_bytes", MetricKind::kGauge,
     "Estimated live bytes by age of the tracked object, as last measured."};
+constexpr FamilyInfo kEvents{
+    "slabscope_events_total", MetricKind::kCounter,
+    "What happened to caches and to the heap, by kind of event (slabscope events tells of each)."};
 constexpr FamilyInfo kRemainingObjects{
     "slabscope_remaining_objects_total", MetricKind::kCounter,
     "Objects that remained when processes of the app shut their caches down at exit."};
@@ -114,10 +117,14 @@ constexpr Labelled kLabelled[] = {
     {"dropped_threads", "slabscope_sample_records_dropped_total", "table", "threads", kDroppedHelp},
 };
 
-// Gauges that only a process that ended has; they are the counters kRemaining* here.
-bool is_end_state(const CounterRow& row) {
-  return row.name.starts_with("remaining_");
+// Gauges that only a process that ended has are the counters kRemaining* here; events are told by
+// kind.
+bool is_family(const CounterRow& row) {
+  return !row.name.starts_with("remaining_") && row.name != "events";
 }
+
+// Rows of kEvents; the rest of their names is the kind's.
+constexpr std::string_view kEventRow = "events_";
 
 void add_row(FamilySet& families, const Subject& subject, const CounterRow& row) {
   double value = 0;
@@ -127,6 +134,10 @@ void add_row(FamilySet& families, const Subject& subject, const CounterRow& row)
     for (const ProcessView* view : subject.live) {
       value += static_cast<double>(view->snapshot->counters.*row.field);
     }
+  }
+  if (row.name.starts_with(kEventRow)) {
+    families.add(kEvents, with(subject.labels, "event", row.name.substr(kEventRow.size())), value);
+    return;
   }
   const auto* labelled = std::find_if(std::begin(kLabelled), std::end(kLabelled),
                                       [&](const Labelled& entry) { return entry.row == row.name; });
@@ -305,7 +316,7 @@ void add_process_metrics(FamilySet& families, const std::vector<Subject>& subjec
     add_groups(families, subject);
     add_measured(families, subject);
     for (const CounterRow& row : kCounterRows) {
-      if (!is_end_state(row)) {
+      if (is_family(row)) {
         add_row(families, subject, row);
       }
     }

@@ -88,6 +88,7 @@ TEST_F(EventRingTest, ManyWritersLeaveWholeRecords) {
   for (std::thread& thread : threads)
     thread.join();
   EXPECT_EQ(newest(), kThreads * kEach);
+  EXPECT_EQ(file().counters().events_cache_created, kThreads * kEach);
   std::set<uint64_t> values;
   for (uint64_t number = newest() - abi::kMaxEvents + 1; number <= newest(); ++number) {
     const abi::EventRecord seen = record(number);
@@ -96,6 +97,29 @@ TEST_F(EventRingTest, ManyWritersLeaveWholeRecords) {
     ASSERT_EQ(seen.name, std::to_string(seen.value));
     ASSERT_TRUE(values.insert(seen.value).second);
   }
+}
+
+TEST_F(EventRingTest, EachKindIsCountedThoughTheRingWraps) {
+  for (uint32_t kind = 1; kind <= abi::kLastEventKind; ++kind) {
+    for (uint64_t i = 0; i < 200 + kind; ++i)
+      ring_.add({.kind = static_cast<abi::EventKind>(kind)});
+  }
+  ring_.add_if_free({.kind = abi::EventKind::kMisuse});
+  ASSERT_GT(newest(), uint64_t{abi::kMaxEvents});
+  const abi::ProcessCounters& counters = file().counters();
+  EXPECT_EQ(counters.events_cache_created, 201U);
+  EXPECT_EQ(counters.events_destroy_refused, 202U);
+  EXPECT_EQ(counters.events_cache_destroyed, 203U);
+  EXPECT_EQ(counters.events_cache_detached, 204U);
+  EXPECT_EQ(counters.events_cache_released, 205U);
+  EXPECT_EQ(counters.events_cache_shrunk, 206U);
+  EXPECT_EQ(counters.events_tracking_switched, 207U);
+  EXPECT_EQ(counters.events_out_of_memory, 208U);
+  EXPECT_EQ(counters.events_threads_full, 209U);
+  EXPECT_EQ(counters.events_memory_released, 210U);
+  EXPECT_EQ(counters.events_request_refused, 211U);
+  EXPECT_EQ(counters.events_misuse, 213U);
+  EXPECT_EQ(counters.events, newest());
 }
 
 TEST_F(EventRingTest, WhatTheFileSaysOfTheNewestIsNotBelieved) {

@@ -6,6 +6,7 @@
 
 #include <locale>
 
+#include "exporter/output/event_text.h"
 #include "exporter/source/attach.h"
 #include "tests/support/segment_builder.h"
 
@@ -101,6 +102,22 @@ TEST(Prometheus, FamiliesCarryTheLabelsOfTheTable) {
       text, "slabscope_cache_slabs{app=\"demo\",cache=\"malloc-64\",state=\"partial\"} 1"));
   EXPECT_EQ(text.find("malloc-112"), std::string::npos);  // never used
   EXPECT_EQ(text.find("pid="), std::string::npos);
+}
+
+TEST(Prometheus, EventsAreCountedByKindUnderTheNamesThatEventsHave) {
+  SegmentBuilder builder = balanced();
+  abi::ProcessCounters& counters = builder.header().counters;
+  counters.events = 1000;  // with the kinds, each event would count twice
+  for (uint32_t kind = 1; kind <= abi::kLastEventKind; ++kind) {
+    (&counters.events_cache_created)[kind - 1] = 10 + kind;
+  }
+  const std::string text = text_of({view_of(builder, "demo")});
+  for (uint32_t kind = 1; kind <= abi::kLastEventKind; ++kind) {
+    const std::string name(event_name(static_cast<abi::EventKind>(kind)));
+    EXPECT_TRUE(has_line(text, "slabscope_events_total{app=\"demo\",event=\"" + name + "\"} " +
+                                   std::to_string(10 + kind)));
+  }
+  EXPECT_EQ(text.find("slabscope_events_total{app=\"demo\"}"), std::string::npos);
 }
 
 TEST(Prometheus, ProcessesOfAnAppAreSummedAndTheDeadLendOnlyCounters) {

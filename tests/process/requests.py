@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """`slabscope ctl` asks living processes, and `slabscope events` tells what happened to their caches."""
+import collections
 import json
 import os
 import pathlib
+import re
 import signal
 import struct
 import subprocess
@@ -14,6 +16,7 @@ import slabtest  # noqa: E402
 from slabtest import contains, dialog, equal, eventually, hears, slabscope, slabscope_json, tell  # noqa: E402
 
 MAILBOX = 0xe00
+EVENTS = re.compile(r'^slabscope_events_total\{.*event="(\w+)".*\} (\d+)$', re.MULTILINE)
 
 
 def events_of(target):
@@ -178,6 +181,10 @@ def test_events_of_a_cache_and_after_death():
         text = slabscope("events", path).stdout
         contains(text, "destroying cache connections refused: 60 objects in use", "text")
         contains(slabscope("report", path).stdout, "cache sessions released", "report's last events")
+    counted = collections.Counter(row["event"] for row in rows)
+    with slabtest.server() as url:
+        page = eventually(lambda: EVENTS.findall(slabtest.fetch(url + "/metrics")[1]), "the dead process's metrics")
+    equal({kind: int(count) for kind, count in page if count != "0"}, dict(counted), "slabscope_events_total")
 
 
 def test_followed_until_the_end():
