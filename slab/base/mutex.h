@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "slab/base/compiler.h"
+#include "slab/base/sole_thread.h"
 
 namespace slabscope {
 
@@ -27,19 +28,19 @@ class SC_CAPABILITY("mutex") Mutex {
 
   SC_INLINE void lock() SC_ACQUIRE() {
     uint32_t expected = kFree;
-    if (SC_UNLIKELY(!state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire,
-                                                    std::memory_order_relaxed))) {
+    if (SC_UNLIKELY(!exchange_if(state_, expected, kHeld, std::memory_order_acquire)))
       lock_slow();
-    }
   }
   SC_INLINE bool try_lock() SC_TRY_ACQUIRE(true) {
     uint32_t expected = kFree;
-    return state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire,
-                                          std::memory_order_relaxed);
+    return exchange_if(state_, expected, kHeld, std::memory_order_acquire);
   }
   SC_INLINE void unlock() SC_RELEASE() {
-    if (SC_UNLIKELY(state_.exchange(kFree, std::memory_order_release) == kContended))
+    if (sole_thread()) {
+      state_.store(kFree, std::memory_order_relaxed);  // nobody waits
+    } else if (SC_UNLIKELY(state_.exchange(kFree, std::memory_order_release) == kContended)) {
       wake_slow();
+    }
   }
   // In the child of a fork, where the threads that might have held or awaited it do not exist.
   void reset_after_fork() SC_NO_THREAD_ANALYSIS { state_.store(kFree, std::memory_order_relaxed); }

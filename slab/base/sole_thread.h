@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 
 #include "slab/base/compiler.h"
 
@@ -41,12 +42,13 @@ SC_INLINE void add_relaxed(uint64_t& word, uint64_t value) {
 }
 
 // As word.compare_exchange_strong(expected, wanted, order).
-SC_INLINE bool exchange_if(std::atomic<uint64_t>& word, uint64_t& expected, uint64_t wanted,
-                           std::memory_order order) {
+template <typename Word>
+SC_INLINE bool exchange_if(std::atomic<Word>& word, Word& expected,
+                           std::type_identity_t<Word> wanted, std::memory_order order) {
 #if defined(__x86_64__)
   if (sole_thread()) {
     bool done = false;
-    __asm__("cmpxchgq %3, %1" : "=@cce"(done), "+m"(word), "+a"(expected) : "r"(wanted) : "memory");
+    __asm__("cmpxchg %3, %1" : "=@cce"(done), "+m"(word), "+a"(expected) : "r"(wanted) : "memory");
     return done;
   }
 #endif

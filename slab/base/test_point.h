@@ -17,6 +17,7 @@ namespace slabscope {
 enum class TestPoint : uint8_t {
   kCreateNamed,      // the name is taken, nothing else is done
   kAllocateHeld,     // an allocation holds the cache and has found it alive
+  kPlaceTaken,       // an allocation has a place, and hands out what is in it next
   kChildFound,       // an allocation found the id of a group's child, and does not hold it yet
   kDestroyDying,     // marked as dying; nothing drained yet
   kDestroyJudged,    // it is known whether objects are in use; nothing is taken from anybody

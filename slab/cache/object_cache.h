@@ -228,6 +228,7 @@ class ObjectCache : public ObjectPair {
   void close_gate() { bin_offset_.store(0, std::memory_order_seq_cst); }
   bool leaving() const;
   void* hand_out(void* place);
+  void give_back(KmemCache& cache, Slab* slab, void* place);
   void take_back_mark(const KmemCache& cache, const Slab* slab, void* object);
   bool take_mark_off(void* place);
   bool destruct(void* place);

@@ -81,6 +81,8 @@ bool ObjectCache::take_checked(void* place, bool prepared, ObjectChecks::Damage*
 void* ObjectCache::hand_out_checked(void* place) {
   ObjectChecks::Damage damage;
   if (!take_checked(place, false, &damage)) {
+    if (leaving())
+      return nullptr;
     checks_.fill(place, State::kFree);
     if (constructor_ != nullptr)
       constructor_(object_in(place));

@@ -16,17 +16,25 @@ namespace slabscope {
 
 // ---- constructed objects --------------------------------------------------------------------
 
-// The object in `place`, constructed if it is not.
+// The object in `place`, constructed if it is not. nullptr: the cache leaves, and its end may have
+// destructed the object, or be at it.
 void* ObjectCache::hand_out(void* place) {
   if (SC_LIKELY(!headed()))
     return place;
+  auto& mark = static_cast<Head*>(place)->mark;
+  uint64_t found = free_mark(place);
+  const uint64_t used = used_mark(found);
+  SC_TEST_POINT(kPlaceTaken, id_);
   if (checks_.any())
     return hand_out_checked(place);
-  auto& mark = static_cast<Head*>(place)->mark;
-  const uint64_t free = free_mark(place);
-  if (mark.load(std::memory_order_relaxed) != free && constructor_ != nullptr)
+  // Either this or take_mark_off() finds the mark.
+  if (SC_LIKELY(mark.compare_exchange_strong(found, used, std::memory_order_seq_cst)))
+    return object_in(place);
+  if (leaving())
+    return nullptr;
+  if (constructor_ != nullptr)
     constructor_(object_in(place));
-  mark.store(used_mark(free), std::memory_order_relaxed);
+  mark.store(used, std::memory_order_relaxed);
   return object_in(place);
 }
 
@@ -159,9 +167,15 @@ void* ObjectCache::allocate_held(const ObjectCache& through, Error* error) {
     return nullptr;
   }
   void* object = hand_out(place);
-  if (SC_LIKELY(life() == CacheLife::kLive))
+  if (SC_LIKELY(object != nullptr && life() == CacheLife::kLive))
     return object;
-  free_slow(object);  // destroyed meanwhile
+  // Destroyed meanwhile.
+  if (object != nullptr) {
+    free_slow(object);
+  } else {
+    Slab* slab = g_page_map.find(place)->slab;
+    give_back(*slab->cache.load(std::memory_order_acquire), slab, place);
+  }
   refused_.fetch_add(1, std::memory_order_relaxed);
   *error = ENODEV;
   return nullptr;
@@ -204,10 +218,7 @@ void ObjectCache::free_slow(void* object) {
 
 void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
   void* place = place_of(object);
-  const unsigned id = cache->id();
-  ObjectPair& part = *g_caches.object_pair(id);
-  const uint32_t index = cache->index_of(slab, place);
-  if (SC_UNLIKELY(index == KmemCache::kNotAnObject)) {
+  if (SC_UNLIKELY(cache->index_of(slab, place) == KmemCache::kNotAnObject)) {
     stat_add(g_heap_stats->errors_invalid_free, 1);
     panic("invalid free of", object, "no object starts there");
   }
@@ -216,8 +227,16 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     if (leaving() && !typesafe())
       destruct(place);
   }
-  if (cache->tracked()) {
-    const uint32_t record = take_word(slab->records[index]);
+  give_back(*cache, slab, place);
+}
+
+// To a list or the slab; what the program had in `place` is taken care of.
+void ObjectCache::give_back(KmemCache& cache, Slab* slab, void* place) {
+  const unsigned id = cache.id();
+  ObjectPair& part = *g_caches.object_pair(id);
+  if (cache.tracked()) {
+    void* object = object_in(place);
+    const uint32_t record = take_word(slab->records[cache.index_of(slab, place)]);
     if (record == 0) {
       stat_add(g_heap_stats->errors_double_free, 1);
       panic("double free of", object, "its record is gone");
@@ -230,8 +249,8 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
   part.holders.fetch_add(1, std::memory_order_seq_cst);
   {
     CacheGuard guard;
-    if (guard && (cache->tracked() || leaving() || !guard->need_object_bins())) {
-      guard->free_tracked(cache, slab, place);
+    if (guard && (cache.tracked() || leaving() || !guard->need_object_bins())) {
+      guard->free_tracked(&cache, slab, place);
     } else if (guard) {
       if (!headed() || !push_listed(bin_at(guard->bins(), id * sizeof(Bin)), place))
         guard->free_slow(id, place);
@@ -240,8 +259,8 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
     }
   }
   if (headed() && !typesafe() && life() == CacheLife::kLive &&
-      stat_get(cache->stats().slabs_empty) > kEmptyKept) {
-    release_empty(*cache);
+      stat_get(cache.stats().slabs_empty) > kEmptyKept) {
+    release_empty(cache);
   }
   let_go_of_bin(id);
 }

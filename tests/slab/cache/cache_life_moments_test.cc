@@ -28,6 +28,34 @@ using testing::stats_of;
 
 class CacheLifeMoments : public testing::LifeTest {};
 
+// An object that an allocation has in its hands is destructed by the cache's end, or it is handed
+// out: never both, whatever the cache checks.
+TEST_F(CacheLifeMoments, AnObjectInFlightIsDestructedOnce) {
+  static std::atomic<int> constructed;
+  static std::atomic<int> destructed;
+  for (const unsigned flags : {0U, SLAB_RED_ZONE}) {
+    constructed = destructed = 0;
+    slab_cache_args args{};
+    args.flags = flags;
+    args.ctor = [](void*) { ++constructed; };
+    args.dtor = [](void*) { ++destructed; };
+    slab_cache* cache = make_cache("inflight", 64, args);
+    SlabThread allocator([&] {
+      void* object = slab_cache_alloc(cache);
+      slab_cache_free(cache, object);  // constructed, and on this thread's list
+      const AtPoint at(TestPoint::kPlaceTaken,
+                       [&] { in_thread([&] { EXPECT_EQ(slab_cache_destroy_detach(cache), 1); }); });
+      EXPECT_EQ(slab_cache_alloc(cache), nullptr);
+      EXPECT_EQ(errno, ENODEV);
+      EXPECT_TRUE(AtPoint::seen());
+    });
+    allocator.join();
+    EXPECT_EQ(constructed, 1);
+    EXPECT_EQ(destructed, 1);
+    EXPECT_TRUE(is_gone(cache));
+  }
+}
+
 // 0495e337b703: removal waits for a show, and holds nothing that a show or anybody else may want.
 TEST_F(CacheLifeMoments, AShowThatIsInsideIsWaitedForWithoutALock) {
   slab_cache* cache = make_cache("shown", 64);
