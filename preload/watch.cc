@@ -299,7 +299,8 @@ void watch_after_fork() {
   // Not before: up to here what is written there is the parent's.
   watch_forget_requests();
   watch_forget_peak();
-  (void)g_watch.file.child_reopen();
+  if (g_watch.file.child_reopen())
+    (void)g_watch.file.remove_stale_sometimes();  // a server may fork for months and start nothing
 }
 
 }  // namespace slabscope
