@@ -6,6 +6,7 @@
 #include "slab/cache/object_checks.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -305,6 +306,27 @@ TEST_F(ObjectChecksDeathTest, NoLockIsHeldWhenTheProgramEnds) {
               ::testing::ExitedWithCode(9), "write after free");
   EXPECT_EQ(slab_cache_destroy(cache), 0);
   EXPECT_EQ(slab_cache_destroy(spare), 0);
+}
+
+// The child of a fork finds no place half filled, and no lock that nobody lets go.
+TEST_F(ObjectChecksTest, AForkTakesTheLock) {
+  slab_cache* cache = make_cache("forked", 64, args_with(kAll));
+  void* object = slab_cache_alloc(cache);
+  heap_lock_for_fork();
+  EXPECT_FALSE(g_object_checks_mutex.try_lock());
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(10);
+    heap_reset_after_fork();
+    slab_cache_free(cache, object);
+    _exit(slab_cache_destroy(cache) == 0 ? 0 : 1);
+  }
+  heap_unlock_after_fork();
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  slab_cache_free(cache, object);
+  EXPECT_EQ(slab_cache_destroy(cache), 0);
 }
 
 }  // namespace
