@@ -82,8 +82,11 @@ void backtrace_init(abi::TrackMode mode) {
     return;
   g_unwinder = Unwinder::kLibunwind;
   // Whatever the library does at its first use, it does here and not inside the program's malloc.
+  // Not by capture(), which may come to the end of the stack without it.
   uintptr_t frames[4];
-  static_cast<void>(capture(frames, 4, 0));
+  t_state.capturing = true;
+  static_cast<void>(unwind_by_libunwind(frames, 4));
+  t_state.capturing = false;
 }
 
 void backtrace_after_fork() {
