@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <latch>
 #include <thread>
 #include <vector>
 
@@ -128,11 +129,14 @@ int allocate_in_child(uint64_t seed) {
 TEST(Heap, AChildOfForkInThreadsHasAWorkingHeap) {
   std::atomic<bool> stop{false};
   std::atomic<int> errors{0};
+  constexpr unsigned kWorkers = 3;
+  std::latch at_work(kWorkers);  // a thread's start enters the sanitizers' allocators, its work not
   std::vector<testing::SlabThread> workers;
-  for (unsigned i = 0; i < 3; ++i) {
-    workers.emplace_back([i, &stop, &errors] {
+  for (unsigned i = 0; i < kWorkers; ++i) {
+    workers.emplace_back([i, &at_work, &stop, &errors] {
       testing::HeapModel model(i);
       testing::OpStream stream(i, 300, 60000);
+      at_work.count_down();
       for (int step = 0; !stop.load(std::memory_order_relaxed); ++step) {
         if (!model.apply(stream.next(model.live())))
           ++errors;
@@ -143,12 +147,13 @@ TEST(Heap, AChildOfForkInThreadsHasAWorkingHeap) {
         ++errors;
     });
   }
+  at_work.wait();
   testing::in_thread([] {
     deallocate(allocate(10));
     for (uint64_t round = 0; round < 6; ++round) {
       EXPECT_EQ(fork_heap([round] {
                   // GCC 12's TSan holds none of its own allocator's locks over fork(), so a child
-                  // of threads must not enter it, as the model does: the parent alone is checked.
+                  // of threads must not enter it, as any atomic does: the parent alone is checked.
                   if (testing::kThreadSanitizer)
                     return 0;
                   // The slots of the threads that are gone serve new ones.
