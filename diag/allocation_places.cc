@@ -5,6 +5,7 @@
 #include "diag/frame_text.h"
 #include "diag/objects_of.h"
 #include "diag/sort.h"
+#include "slab/base/bits.h"
 #include "slab/base/clock.h"
 #include "slab/pages/vm.h"
 
@@ -88,17 +89,9 @@ size_t merge(Place* places, size_t count) {
   return merged;
 }
 
-// At least seven characters, as Linux's "%7ld".
-void add_count(Line& line, uint64_t count) {
-  for (uint64_t limit = 1'000'000; limit > 1 && count < limit; limit /= 10)
-    line.text(" ");
-  line.decimal(count);
-}
-
 void write(Bounded& text, ScopeFile& file, const Place& place) {
   Line line;
-  add_count(line, place.count);
-  line.text(" ");
+  line.decimal(place.count, 7).text(" ");  // Linux's "%7ld"
   if (place.pc == 0)
     line.text("<not-available>");
   else
@@ -116,7 +109,7 @@ size_t write_allocation_places(ScopeFile& file, const StackDepot& depot, const O
   const ObjectsOf owner{ObjectsOf::What::kCache, cache};
   size_t tracked = 0;
   for_each_object(file, objects, owner, [&](uint32_t, const abi::ObjectRecord&) { ++tracked; });
-  const size_t bytes = (tracked * sizeof(Place) + vm::kOsPage - 1) & ~(vm::kOsPage - 1);
+  const size_t bytes = align_up(tracked * sizeof(Place), vm::kOsPage);
   auto* places = tracked == 0 ? nullptr : static_cast<Place*>(vm::map(bytes));
   Bounded out(text, size);
   if (places == nullptr)

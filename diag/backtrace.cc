@@ -121,21 +121,23 @@ SC_NOINLINE unsigned capture(uintptr_t* frames, unsigned max, unsigned skip) {
 
   const auto sp = reinterpret_cast<uintptr_t>(raw);
   StackWindow& window = t_state.window;
+  // Three ways, the cheapest first; one that has no whole stack leaves it to the next.
   unsigned count = 0;
   unsigned first = 0;
-  bool complete = false;
   if (stack_left(window, sp, kOwnStack)) {
     const QuickWalk walk = quick_walk(raw, max + skip, registers, window);
-    complete = walk.complete;
+    bool complete = walk.complete;
     count = walk.count;
-  }
-  if (!complete && g_unwinder == Unwinder::kLibunwind && stack_left(window, sp, kLibunwindStack)) {
-    count = unwind_by_libunwind(raw, wanted);
-    first = find_own(raw, count, self);
-  }
-  if (!complete && first == count && stack_left(window, sp, kOwnStack)) {
-    count = cfi_walk(raw, max + skip, registers, window);
-    first = 0;
+    if (!complete && g_unwinder == Unwinder::kLibunwind &&
+        stack_left(window, sp, kLibunwindStack)) {
+      count = unwind_by_libunwind(raw, wanted);
+      first = find_own(raw, count, self);
+      complete = first < count;
+    }
+    if (!complete) {
+      count = cfi_walk(raw, max + skip, registers, window);
+      first = 0;
+    }
   }
   first += skip;
   unsigned kept = 0;

@@ -2,6 +2,7 @@
 
 #include "diag/cfi_expression.h"
 
+#include "diag/cfi_walk.h"
 #include "diag/memory_probe.h"
 #include "slab/base/compiler.h"
 
@@ -10,7 +11,6 @@ namespace {
 
 constexpr unsigned kMaxOperations = 256;
 constexpr unsigned kDepth = 8;  // compilers use four
-constexpr uintptr_t kAddressEnd = uintptr_t{1} << 47U;
 
 // DW_OP_*
 enum Operation : uint8_t {

@@ -2,6 +2,7 @@
 
 #include "diag/object_table.h"
 
+#include "slab/base/bits.h"
 #include "slab/base/clock.h"
 #include "slab/base/sole_thread.h"
 #include "slab/pages/vm.h"
@@ -31,7 +32,7 @@ bool ObjectTable::init(ScopeFile& file, StackDepot& depot) {
   begin_ = 1;
   end_.store(1, std::memory_order_relaxed);
   const uint32_t limit = file.object_limit();
-  const size_t bytes = (limit * sizeof(uint32_t) + vm::kOsPage - 1) & ~(vm::kOsPage - 1);
+  const size_t bytes = align_up(limit * sizeof(uint32_t), vm::kOsPage);
   links_ = static_cast<std::atomic<uint32_t>*>(vm::map(bytes));
   if (links_ == nullptr)
     return false;

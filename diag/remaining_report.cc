@@ -4,6 +4,7 @@
 
 #include "diag/frame_text.h"
 #include "diag/sort.h"
+#include "slab/base/bits.h"
 #include "slab/base/clock.h"
 #include "slab/pages/vm.h"
 
@@ -89,7 +90,7 @@ void report_remaining(int fd, ScopeFile& file, const StackDepot& depot, ObjectTa
   if (fd < 0)
     return;
   write_head(fd, file, remaining);
-  const size_t bytes = (tracked * sizeof(Found) + vm::kOsPage - 1) & ~(vm::kOsPage - 1);
+  const size_t bytes = align_up(tracked * sizeof(Found), vm::kOsPage);
   auto* found = tracked == 0 ? nullptr : static_cast<Found*>(vm::map(bytes));
   if (found != nullptr) {
     size_t count = 0;

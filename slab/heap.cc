@@ -4,7 +4,6 @@
 
 #include "slab/base/bits.h"
 #include "slab/base/panic.h"
-#include "slab/base/sole_thread.h"
 #include "slab/cache/cache_guard.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
@@ -102,13 +101,7 @@ void free_tracked_object(KmemCache* cache, Slab* slab, void* block) {
   const uint32_t index = cache->index_of(slab, block);
   if (index == KmemCache::kNotAnObject)
     invalid_free(block, "no object starts there");
-  const uint32_t record = take_word(slab->records[index]);
-  if (record == 0) {
-    stat_add(g_heap_stats->errors_double_free, 1);
-    panic("double free of", block, "its record is gone");
-  }
-  if (record != ThreadCache::kUnrecorded)
-    g_hooks.untrack(record, block);
+  end_record(slab->records[index], block);
   CacheGuard guard;
   if (guard)
     guard->free_tracked(cache, slab, block);
@@ -241,10 +234,10 @@ void retrack(void* block, size_t size) {
     const void* place = static_cast<char*>(block) - cache->object_offset();
     uint32_t* slot = &slab->records[cache->index_of(slab, place)];
     const uint32_t record = __atomic_load_n(slot, __ATOMIC_RELAXED);
-    if (record == 0 || record == ThreadCache::kUnrecorded)
+    if (record == 0 || record == kUnrecorded)
       return;
     const uint32_t now = g_hooks.retrack(record, block, size);
-    __atomic_store_n(slot, now != 0 ? now : ThreadCache::kUnrecorded, __ATOMIC_RELAXED);
+    __atomic_store_n(slot, now != 0 ? now : kUnrecorded, __ATOMIC_RELAXED);
   }
 }
 

@@ -14,7 +14,6 @@
 #include "exporter/base/hex.h"
 
 namespace slabscope {
-namespace {}  // namespace
 
 // One module's files, opened, and what they answered.
 struct Symbolizer::OpenModule {

@@ -22,13 +22,15 @@ Line& Line::text(const char* string, size_t limit) {
   return *this;
 }
 
-Line& Line::decimal(uint64_t value) {
+Line& Line::decimal(uint64_t value, unsigned width) {
   char digits[20];
   size_t count = 0;
   do {
     digits[count++] = static_cast<char>('0' + value % 10);
     value /= 10;
   } while (value != 0);
+  for (; width > count && used_ < kBytes; --width)
+    buffer_[used_++] = ' ';
   while (count > 0 && used_ < kBytes)
     buffer_[used_++] = digits[--count];
   return *this;

@@ -28,7 +28,8 @@ class Line {
  public:
   Line& text(const char* string);
   Line& text(const char* string, size_t limit);
-  Line& decimal(uint64_t value);
+  // With spaces before it up to `width` characters, as "%*lu".
+  Line& decimal(uint64_t value, unsigned width = 1);
   Line& hex(uint64_t value);
   const char* data() const { return buffer_; }
   // With a NUL at its end.

@@ -107,9 +107,8 @@ int write_free_calls(ObjectCache& cache, char* buffer, size_t size) {
   Line text;
   if (objects == 0)
     return copy_text(text.text("No data\n"), buffer, size);
-  for (uint64_t limit = 1'000'000; limit > 1 && objects < limit; limit /= 10)
-    text.text(" ");  // "%7ld"
-  return copy_text(text.decimal(objects).text(" <not-available>\n"), buffer, size);
+  // Linux's "%7ld".
+  return copy_text(text.decimal(objects, 7).text(" <not-available>\n"), buffer, size);
 }
 
 // ---- stores ---------------------------------------------------------------------------------

@@ -11,17 +11,13 @@ constexpr uint32_t kAllFlags = ObjectCache::kDebug | ObjectCache::kStoreUser;
 
 // 0: no such letter.
 uint32_t flag_of(char letter) {
-  switch (letter) {
-    case 'F':
+  switch (letter | 0x20) {  // in either case
     case 'f':
       return ObjectCache::kConsistency;
-    case 'Z':
     case 'z':
       return ObjectCache::kRedZone;
-    case 'P':
     case 'p':
       return ObjectCache::kPoison;
-    case 'U':
     case 'u':
       return ObjectCache::kStoreUser;
     default:

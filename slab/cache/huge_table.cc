@@ -2,6 +2,7 @@
 
 #include "slab/cache/huge_table.h"
 
+#include "slab/base/bits.h"
 #include "slab/pages/vm.h"
 
 namespace slabscope {
@@ -10,7 +11,7 @@ namespace {
 constexpr size_t kFirstCapacity = vm::kOsPage / 32;  // entries that surely fit one OS page
 
 size_t bytes_for(size_t capacity) {
-  return (capacity * sizeof(HugeEntry) + vm::kOsPage - 1) & ~(vm::kOsPage - 1);
+  return align_up(capacity * sizeof(HugeEntry), vm::kOsPage);
 }
 
 }  // namespace

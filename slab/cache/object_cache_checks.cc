@@ -10,6 +10,7 @@
 
 #include "slab/base/panic.h"
 #include "slab/cache/object_cache.h"
+#include "slab/cache/record_table.h"
 #include "slab/cache/slab_walk.h"
 
 namespace slabscope {
@@ -35,7 +36,7 @@ uint32_t ObjectCache::record_of(const KmemCache& cache, const Slab* slab, const 
     return 0;
   const uint32_t record =
       __atomic_load_n(&slab->records[cache.index_of(slab, place)], __ATOMIC_RELAXED);
-  return record == ThreadCache::kUnrecorded ? 0 : record;
+  return record == kUnrecorded ? 0 : record;
 }
 
 void ObjectCache::damaged(const ObjectChecks::Damage& damage, const void* object,

@@ -6,11 +6,11 @@
 #include <cerrno>
 
 #include "slab/base/panic.h"
-#include "slab/base/sole_thread.h"
 #include "slab/base/test_point.h"
 #include "slab/cache/cache_guard.h"
 #include "slab/cache/group.h"
 #include "slab/cache/object_cache.h"
+#include "slab/cache/record_table.h"
 
 namespace slabscope {
 
@@ -235,14 +235,7 @@ void ObjectCache::give_back(KmemCache& cache, Slab* slab, void* place) {
   const unsigned id = cache.id();
   ObjectPair& part = *g_caches.object_pair(id);
   if (cache.tracked()) {
-    void* object = object_in(place);
-    const uint32_t record = take_word(slab->records[cache.index_of(slab, place)]);
-    if (record == 0) {
-      stat_add(g_heap_stats->errors_double_free, 1);
-      panic("double free of", object, "its record is gone");
-    }
-    if (record != ThreadCache::kUnrecorded)
-      g_hooks.untrack(record, object);
+    end_record(slab->records[cache.index_of(slab, place)], object_in(place));
   }
   // Until the free is counted the cache, or its child, must not come to its end; the object is the
   // last reason that it does not.

@@ -6,7 +6,11 @@
 #include <bit>
 #include <cstddef>
 
+#include "slab/base/hooks.h"
 #include "slab/base/mutex.h"
+#include "slab/base/panic.h"
+#include "slab/base/sole_thread.h"
+#include "slab/base/stats.h"
 #include "slab/pages/meta.h"
 
 namespace slabscope {
@@ -54,6 +58,16 @@ void record_table_delete(uint32_t* table, uint32_t entries) {
   UnusedTable*& list = g_tables[class_of(entries)];
   unused->next = list;
   list = unused;
+}
+
+void end_record(uint32_t& slot, const void* object) {
+  const uint32_t record = take_word(slot);
+  if (record == 0) {
+    stat_add(g_heap_stats->errors_double_free, 1);
+    panic("double free of", object, "its record is gone");
+  }
+  if (record != kUnrecorded)
+    g_hooks.untrack(record, object);
 }
 
 void record_tables_lock_for_fork() SC_NO_THREAD_ANALYSIS {

@@ -3,7 +3,8 @@
 // Record tables: for each slab of a tracked cache, the record number of each of its objects.
 //
 // All tracked caches share them, by powers of two: what one cache's slabs gave up serves another's,
-// also when there is no more memory to be had. Never unmapped. Locks: one leaf lock (above meta's).
+// also when there is no more memory to be had. Never unmapped. The numbers are those of the table
+// of objects (diag/object_table.h). Locks: one leaf lock (above meta's).
 
 #pragma once
 
@@ -15,6 +16,13 @@ namespace slabscope {
 [[nodiscard]] uint32_t* record_table_new(uint32_t entries);
 // Takes it back; every entry is zero again. `entries` as it was asked for.
 void record_table_delete(uint32_t* table, uint32_t entries);
+
+// The number of an object that is tracked by its slab but had no room in the table of objects. An
+// object that is not in use has 0.
+inline constexpr uint32_t kUnrecorded = UINT32_MAX;
+
+// At the object's free: ends its record, whose number is in `slot`. Panics if another free did.
+void end_record(uint32_t& slot, const void* object);
 
 void record_tables_lock_for_fork();
 void record_tables_unlock_after_fork();

@@ -5,6 +5,7 @@
 #include "slab/base/panic.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
+#include "slab/cache/record_table.h"
 
 namespace slabscope {
 

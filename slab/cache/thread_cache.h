@@ -170,8 +170,6 @@ class ThreadCache {
   bool busy() const { return busy_; }
 
   char* bins() { return reinterpret_cast<char*>(this) - kOffset; }
-  // The record number of an object that is tracked by its slab but had no room in the table.
-  static constexpr uint32_t kUnrecorded = UINT32_MAX;
 
   // Where a slot's ThreadCache lies: over bins whose ids are never given out.
   static constexpr size_t kFirstHiddenId = 112;
