@@ -24,6 +24,7 @@
 #include "exporter/output/peak_text.h"
 #include "exporter/output/pprof.h"
 #include "exporter/output/report_options.h"
+#include "exporter/source/process_info.h"
 #include "exporter/source/targets.h"
 
 namespace slabscope {
@@ -78,7 +79,7 @@ Result<HeapReading> read_target(const std::string& text, HeapGroups groups = Hea
 
 // An earlier JSON is a file; a scope file has its own suffix; the rest are processes.
 bool is_json_file(const std::string& text) {
-  return !text.ends_with(".scope") && (text.ends_with(".json") || text.find('/') != text.npos);
+  return !text.ends_with(kScopeSuffix) && (text.ends_with(".json") || text.find('/') != text.npos);
 }
 
 class HeapView {

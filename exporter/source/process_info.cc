@@ -55,6 +55,7 @@ struct Mapping {
   uint64_t begin = 0;
   uint64_t end = 0;
   FileId file;
+  std::string_view path;
 };
 
 // "7f00-7f10 rw-p 00000000 00:19 1234   /path"; nothing for the other lines of smaps.
@@ -76,6 +77,8 @@ std::optional<Mapping> parse_mapping(std::string_view line) {
   }
   mapping.file.device =
       makedev(static_cast<unsigned>(major_number), static_cast<unsigned>(minor_number));
+  line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
+  mapping.path = line;
   return mapping;
 }
 
@@ -117,6 +120,19 @@ bool is_mapped_by_its_pid(const TargetInfo& target) {
     }
   }
   return false;
+}
+
+std::vector<std::string> scope_files_mapped_by(uint32_t pid) {
+  const std::string maps = read_proc(pid, "maps");
+  std::vector<std::string> paths;
+  for (std::string_view rest = maps; !rest.empty();) {
+    const std::optional<Mapping> mapping = parse_mapping(next_field(rest, '\n'));
+    if (mapping && mapping->path.ends_with(kScopeSuffix) &&
+        (paths.empty() || paths.back() != mapping->path)) {
+      paths.emplace_back(mapping->path);
+    }
+  }
+  return paths;
 }
 
 SmapsSum sum_smaps(std::string_view text, FileId id, uint64_t base, uint64_t bytes) {

@@ -11,13 +11,21 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "exporter/source/snapshot.h"
 
 namespace slabscope {
 
+// How the names of scope files end.
+inline constexpr std::string_view kScopeSuffix = ".scope";
+
 // True when /proc/PID/maps shows the target's scope file.
 bool is_mapped_by_its_pid(const TargetInfo& target);
+
+// The scope files that /proc/PID/maps shows, by their paths as far as they are the same here as
+// there. Empty if there is no such process, or it may not be looked at.
+std::vector<std::string> scope_files_mapped_by(uint32_t pid);
 
 // Resident bytes of the target's heap window. Nothing when /proc does not say.
 std::optional<uint64_t> resident_heap_bytes(const TargetInfo& target);

@@ -18,11 +18,10 @@
 
 #include "exporter/base/text.h"
 #include "exporter/source/attach.h"
+#include "exporter/source/process_info.h"
 
 namespace slabscope {
 namespace {
-
-constexpr std::string_view kSuffix = ".scope";
 
 std::vector<std::string> names_in(const std::string& directory) {
   std::vector<std::string> names;
@@ -119,9 +118,29 @@ Failure ambiguous(std::string_view text, const std::vector<const TargetInfo*>& c
   return {ErrorCode::kAmbiguous, message + "; name one by its pid"};
 }
 
-Failure no_target(std::string_view text) {
-  return {ErrorCode::kNotFound, "no process under slabscope fits '" + printable_utf8(text) +
-                                    "'; `slabscope ps` lists them"};
+Failure no_target(std::string_view text, const std::vector<FoundTarget>& targets) {
+  std::string message =
+      "no process under slabscope fits '" + printable_utf8(text) + "'; `slabscope ps` lists them";
+  const auto unreadable = std::find_if(targets.begin(), targets.end(), [](const FoundTarget& one) {
+    return one.failure.has_value();
+  });
+  if (unreadable != targets.end()) {  // it may be the one that is meant
+    message += "; files that cannot be read: " + std::to_string(targets.end() - unreadable) +
+               ", the first: " + printable_utf8(unreadable->failure->message);
+  }
+  return {ErrorCode::kNotFound, message};
+}
+
+// The file of a process that lives and may be looked at, without a look at all the others.
+std::optional<TargetInfo> running_target(uint32_t pid) {
+  for (const std::string& path : scope_files_mapped_by(pid)) {
+    Result<TargetInfo> info = attach_info(path);
+    // The path may mean another file here than it does there.
+    if (info && info->pid == pid && is_mapped_by_its_pid(*info)) {
+      return std::move(*info);
+    }
+  }
+  return std::nullopt;
 }
 
 // A name that is the whole text wins over one that holds it, live ones win over dead ones; of the
@@ -141,7 +160,7 @@ Result<TargetInfo> resolve_name(std::string_view text, const std::vector<FoundTa
                                  [](const auto& candidates) { return !candidates.empty(); });
   const auto& candidates = *best;
   if (candidates.empty()) {
-    return no_target(text);
+    return no_target(text, targets);
   }
   const bool one_name =
       std::all_of(candidates.begin(), candidates.end(),
@@ -197,7 +216,7 @@ std::vector<FoundTarget> find_targets(const std::vector<std::string>& directorie
     for (const std::string& name : names_in(directory)) {
       FileId id;
       const std::string path = std::string(directory).append("/").append(name);
-      if (name.ends_with(kSuffix) && is_regular_file(path, id) && seen.insert(id).second) {
+      if (name.ends_with(kScopeSuffix) && is_regular_file(path, id) && seen.insert(id).second) {
         found.push_back(look_at(path, id, known));
       }
     }
@@ -216,11 +235,17 @@ std::vector<FoundTarget> find_targets() {
 }
 
 Result<TargetInfo> resolve_target(std::string_view text) {
-  if (text.find('/') != std::string_view::npos || text.ends_with(kSuffix)) {
+  if (text.find('/') != std::string_view::npos || text.ends_with(kScopeSuffix)) {
     return attach_info(std::string(text));
   }
+  const std::optional<uint32_t> pid = parse_pid(text);
+  if (pid) {
+    if (std::optional<TargetInfo> running = running_target(*pid)) {
+      return std::move(*running);
+    }
+  }
   const std::vector<FoundTarget> targets = find_targets();
-  if (const std::optional<uint32_t> pid = parse_pid(text)) {
+  if (pid) {
     const auto is_it = [&](const FoundTarget& target) {
       return target.info && target.info->pid == *pid;
     };
@@ -229,17 +254,18 @@ Result<TargetInfo> resolve_target(std::string_view text) {
       return *found->info;
     }
   }
-  return text.empty() ? no_target(text) : resolve_name(text, targets);
+  return text.empty() ? no_target(text, targets) : resolve_name(text, targets);
 }
 
 Result<TargetInfo> newest_of_pid(uint32_t pid, uint64_t not_before_realtime_ns) {
-  for (const FoundTarget& target : find_targets()) {
+  const std::vector<FoundTarget> targets = find_targets();
+  for (const FoundTarget& target : targets) {
     if (target.info && target.info->pid == pid &&
         target.info->start_realtime_ns >= not_before_realtime_ns) {
       return *target.info;
     }
   }
-  return no_target(std::to_string(pid));
+  return no_target(std::to_string(pid), targets);
 }
 
 }  // namespace slabscope

@@ -5,6 +5,7 @@
 //   $SLABSCOPE_DIR, /run/slabscope, $XDG_RUNTIME_DIR/slabscope, /dev/shm/slabscope-<uid>
 //        └─► find_targets() ─► one FoundTarget a file ─► ps | serve
 //                               └─► resolve_target("1234" | "x.scope" | "nginx") ─► report | caches
+//   /proc/1234/maps ────────────────────┘
 //
 // A file is identified by device and inode, so that a directory reached by two names counts once.
 // The pid inside is information: two containers may both have a pid 1.
@@ -43,8 +44,8 @@ std::vector<FoundTarget> find_targets(const std::vector<std::string>& directorie
                                       const KnownTarget& known = nullptr);
 std::vector<FoundTarget> find_targets();
 
-// TARGET: a pid (its newest file), the path of a scope file, or a command name, or a unique
-// part of one.
+// TARGET: a pid (the file that it has mapped, or the newest that bears it), the path of a scope
+// file, or a command name, or a unique part of one.
 Result<TargetInfo> resolve_target(std::string_view text);
 
 // The newest file of that pid that came up at or after `not_before_realtime_ns`.

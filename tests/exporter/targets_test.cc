@@ -2,7 +2,10 @@
 
 #include "exporter/source/targets.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/support/segment_builder.h"
 
@@ -81,6 +84,46 @@ TEST_F(Targets, APidMeansItsNewestFile) {
   EXPECT_EQ(resolve_target(std::to_string(kPid))->comm, "server");
   EXPECT_EQ(newest_of_pid(kPid, 15)->comm, "server");
   EXPECT_FALSE(newest_of_pid(kPid, 21));
+}
+
+// A file that this process has mapped for as long as one lives.
+class Mapped {
+ public:
+  explicit Mapped(const ScopeFile& file) {
+    const int fd = open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
+    memory_ = mmap(nullptr, kBytes, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+  }
+  ~Mapped() { munmap(memory_, kBytes); }
+  Mapped(const Mapped&) = delete;
+  Mapped& operator=(const Mapped&) = delete;
+
+ private:
+  static constexpr size_t kBytes = 4096;
+  void* memory_;
+};
+
+TEST_F(Targets, ALivePidMeansTheFileThatItHasMappedWhereverThatLies) {
+  const auto pid = static_cast<uint32_t>(getpid());
+  const ScratchDirectory elsewhere;
+  const ScopeFile mapped = SegmentBuilder().pid(pid).comm("mapped").write(elsewhere, "a.scope");
+  const ScopeFile others = SegmentBuilder().pid(kPid).comm("others").write(elsewhere, "b.scope");
+  const ScopeFile listed = process(pid, "listed", 2000);
+  EXPECT_EQ(resolve_target(std::to_string(pid))->comm, "listed");
+  const Mapped not_ours(others);
+  EXPECT_EQ(resolve_target(std::to_string(pid))->comm, "listed");
+  const Mapped ours(mapped);
+  EXPECT_EQ(resolve_target(std::to_string(pid))->comm, "mapped");
+}
+
+TEST_F(Targets, WhatCannotBeReadIsNamedWhereNothingFits) {
+  ScopeFile broken(scratch_.file("broken.scope"));
+  broken.write(0, "nonsense!", 9);
+  const Result<TargetInfo> none = resolve_target(std::to_string(kPid));
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.failure().code, ErrorCode::kNotFound);
+  EXPECT_NE(none.failure().message.find("files that cannot be read: "), std::string::npos);
+  EXPECT_NE(none.failure().message.find(".scope: "), std::string::npos);
 }
 
 TEST_F(Targets, APathNamesItsFile) {
