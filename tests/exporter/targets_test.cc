@@ -105,7 +105,7 @@ class Mapped {
 
 TEST_F(Targets, ALivePidMeansTheFileThatItHasMappedWhereverThatLies) {
   const auto pid = static_cast<uint32_t>(getpid());
-  const ScratchDirectory elsewhere;
+  ScratchDirectory elsewhere;
   const ScopeFile mapped = SegmentBuilder().pid(pid).comm("mapped").write(elsewhere, "a.scope");
   const ScopeFile others = SegmentBuilder().pid(kPid).comm("others").write(elsewhere, "b.scope");
   const ScopeFile listed = process(pid, "listed", 2000);
