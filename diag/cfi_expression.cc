@@ -2,8 +2,6 @@
 
 #include "diag/cfi_expression.h"
 
-#include "diag/cfi_walk.h"
-#include "diag/memory_probe.h"
 #include "slab/base/compiler.h"
 
 namespace slabscope::diag {
@@ -233,21 +231,6 @@ void Machine::execute_binary(uint8_t operation) {
 }
 
 }  // namespace
-
-bool StackWindow::extend(uintptr_t address) {
-  const uintptr_t page = address & ~kPageMask;
-  if (page == 0 || page >= kAddressEnd || !is_readable(page))
-    return false;
-  if (page == high_) {
-    high_ += abi::kPageBytes;
-  } else if (page + abi::kPageBytes == low_) {
-    low_ = page;
-  } else {
-    low_ = page;
-    high_ = page + abi::kPageBytes;
-  }
-  return true;
-}
 
 SC_NOINLINE std::optional<uintptr_t> evaluate(ByteRange bytes, const RegisterSet& registers,
                                               StackWindow& stack,

@@ -19,44 +19,11 @@
 #include <cstdint>
 #include <optional>
 
-#include "diag/abi/layout.h"
 #include "diag/cfi_bytes.h"
 #include "diag/cfi_rules.h"
+#include "diag/memory_probe.h"
 
 namespace slabscope::diag {
-
-// Stack that was seen to be readable, in whole pages. It grows page by page while a walk asks for
-// more, and moves where a walk goes to another stack.
-class StackWindow {
- public:
-  constexpr StackWindow() = default;
-  // The caller knows [low, high) to be readable now.
-  constexpr StackWindow(uintptr_t low, uintptr_t high)
-      : low_((low + abi::kPageBytes - 1) & ~kPageMask), high_(high & ~kPageMask) {
-    if (low_ >= high_)
-      low_ = high_ = 0;
-  }
-
-  [[nodiscard]] std::optional<uintptr_t> load(uintptr_t address) {
-    if (address % sizeof(uintptr_t) != 0)
-      return std::nullopt;
-    if (address - low_ >= high_ - low_ && !extend(address))
-      return std::nullopt;
-    // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): address 0 lies in no window.
-    return *reinterpret_cast<const uintptr_t*>(address);
-  }
-
-  [[nodiscard]] uintptr_t low() const { return low_; }
-  [[nodiscard]] uintptr_t high() const { return high_; }
-
- private:
-  static constexpr uintptr_t kPageMask = abi::kPageBytes - 1;
-
-  bool extend(uintptr_t address);
-
-  uintptr_t low_ = 0;
-  uintptr_t high_ = 0;
-};
 
 // The registers of one frame, by DWARF number; a call loses those that no callee keeps.
 struct RegisterSet {

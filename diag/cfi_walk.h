@@ -66,9 +66,6 @@ SC_INLINE bool is_plausible_frame(uintptr_t sp, uintptr_t cfa) {
   return cfa > sp && cfa - sp <= kMaxFrameBytes && cfa % sizeof(uintptr_t) == 0;
 }
 
-// One past what a program's addresses may be, on x86-64 without LA57's fifth level.
-inline constexpr uintptr_t kAddressEnd = uintptr_t{1} << 47U;
-
 // Whether a program's code may lie there.
 SC_INLINE bool is_code_address(uintptr_t pc) {
   return pc >= abi::kPageBytes && pc < kAddressEnd;

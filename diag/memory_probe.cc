@@ -60,4 +60,19 @@ bool is_readable(uintptr_t address) {
   return is_word_readable(address & kWordMask) && is_word_readable((address + 7) & kWordMask);
 }
 
+bool StackWindow::extend(uintptr_t address) {
+  const uintptr_t page = address & ~kPageMask;
+  if (page == 0 || page >= kAddressEnd || !is_readable(page))
+    return false;
+  if (page == high_) {
+    high_ += abi::kPageBytes;
+  } else if (page + abi::kPageBytes == low_) {
+    low_ = page;
+  } else {
+    low_ = page;
+    high_ = page + abi::kPageBytes;
+  }
+  return true;
+}
+
 }  // namespace slabscope::diag

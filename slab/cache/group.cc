@@ -254,7 +254,7 @@ Error Groups::destroy(Group* group, WhenBusy when_busy, uint64_t* left) {
   return 0;
 }
 
-void Groups::release_unused() {
+void Groups::release_unreachable() {
   // A thread that works in the orphans' slot holds its lock, which draining takes.
   if (ThreadCache::current() == nullptr)
     return;

@@ -132,10 +132,16 @@ class Groups {
   // The calling thread belongs to the group `name` whenever it has entered none.
   void join(const char* name);
   // The thread ends.
-  void leave_all(ThreadCache& cache);
+  void leave_all(ThreadCache& cache) {
+    if (cache.groups().depth != 0 || cache.groups().home != 0)
+      leave_each(cache);
+  }
 
   // Groups that nobody can enter by a handle, and of which nothing is in use, go.
-  void release_unused();
+  void release_unused() {
+    if (groups_[1].load(std::memory_order_relaxed) != nullptr)  // numbers are given from 1 on
+      release_unreachable();
+  }
   // A child of a group that goes may just have lost its last bin or slab.
   void try_finish(Group* group);
 
@@ -171,6 +177,8 @@ class Groups {
   void set_life_locked(Group& group, GroupLife life) SC_REQUIRES(mutex_);
   void point_bins(ThreadCache& cache);
   bool come(Group* group);
+  void leave_each(ThreadCache& cache);
+  void release_unreachable();
   void retire(Group& group);
   void let_go(Group& group);
   void finish_locked(Group& group) SC_REQUIRES(mutex_);

@@ -111,10 +111,8 @@ void Groups::join(const char* name) {
     groups_[left].load(std::memory_order_acquire)->thread_left();
 }
 
-void Groups::leave_all(ThreadCache& cache) {
+void Groups::leave_each(ThreadCache& cache) {
   const EnteredGroups groups = cache.groups();
-  if (groups.depth == 0 && groups.home == 0)
-    return;
   cache.groups() = {};
   point_bins(cache);
   for (const uint8_t number : groups.inner) {

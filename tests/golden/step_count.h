@@ -48,7 +48,7 @@ struct Range {
   uintptr_t last;
 };
 
-// The shared object that `function` is in; it has the same place in a child.
+// The shared object that `function` is in, all its segments; it has the same place in a child.
 inline Range object_of(const void* function) {
   struct Search {
     uintptr_t wanted;
@@ -57,15 +57,19 @@ inline Range object_of(const void* function) {
   dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* context) {
         auto* to = static_cast<Search*>(context);
+        Range all{UINTPTR_MAX, 0};
         for (const auto* part = info->dlpi_phdr; part != info->dlpi_phdr + info->dlpi_phnum;
              ++part) {
-          const uintptr_t first = info->dlpi_addr + part->p_vaddr;
-          if (part->p_type == PT_LOAD && to->wanted - first < part->p_memsz) {
-            to->found = {first, first + part->p_memsz};
-            return 1;
+          if (part->p_type == PT_LOAD) {
+            const uintptr_t first = info->dlpi_addr + part->p_vaddr;
+            all = {std::min(all.first, first), std::max(all.last, first + part->p_memsz)};
           }
         }
-        return 0;
+        if (to->wanted < all.first || to->wanted >= all.last) {
+          return 0;
+        }
+        to->found = all;
+        return 1;
       },
       &search);
   return search.found;
