@@ -48,7 +48,7 @@ struct Config {
   // ---- slabs --------------------------------------------------------------------------------
   // Powers of two, so that a run which one class gave up fits the next: at least 16 objects up to
   // 1 KiB (16 KiB is what a thread that allocates a little of everything takes a class), at least
-  // 2 above, so that all classes to 8 KiB share runs of one chunk.
+  // 2 above, so that most classes to 8 KiB share runs of one chunk.
   static constexpr size_t kSlabLeastBytes = 16 << 10;
   static constexpr size_t kSlabFineObjects = 16;
   static constexpr size_t kSlabCoarseObjects = 2;

@@ -37,7 +37,7 @@ Slab* KmemCache::acquire(bool* waited) {
       *waited = true;
     mutex_.lock();
   }
-  Slab* slab = partial_.front();
+  Slab* slab = fullest_locked();
   if (slab != nullptr)
     take_from_list_locked(slab);
   mutex_.unlock();
@@ -48,11 +48,35 @@ Slab* KmemCache::acquire_used() {
   if (stat_get(stats_->slabs_partial) == 0)
     return nullptr;
   MutexLock lock(mutex_);
-  Slab* slab = partial_.front();  // those without returned objects are at the back
+  Slab* slab = fullest_locked();
   if (slab == nullptr || slab->load().count == 0)
     return nullptr;
   take_from_list_locked(slab);
   return slab;
+}
+
+// Of the first few, so that the others may become empty; one without returned objects only if there
+// is no other.
+Slab* KmemCache::fullest_locked() {
+  constexpr unsigned kLooks = 6;
+  Slab* best = partial_.front();  // those without returned objects are at the back
+  if (best == nullptr)
+    return nullptr;
+  uint32_t most = best->load().out();
+  Slab* slab = best;
+  for (unsigned i = 1; i < kLooks; ++i) {
+    slab = partial_.after(slab);
+    if (slab == nullptr)
+      break;
+    const SlabWord word = slab->load();
+    if (word.count == 0)
+      break;
+    if (word.out() > most) {
+      most = word.out();
+      best = slab;
+    }
+  }
+  return best;
 }
 
 void KmemCache::take_from_list_locked(Slab* slab) {

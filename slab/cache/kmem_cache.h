@@ -147,6 +147,7 @@ class KmemCache {
   void slab_emptied(Slab* slab);
   void unlist_locked(Slab* slab) SC_REQUIRES(mutex_);
   void take_away_locked(Slab* slab) SC_REQUIRES(mutex_);
+  Slab* fullest_locked() SC_REQUIRES(mutex_);
   void take_from_list_locked(Slab* slab) SC_REQUIRES(mutex_);
   [[noreturn]] SC_COLD void bad_link(const FreeObject* object, const FreeObject* next) const;
   FreeObject* next_of(const Slab* slab, const FreeObject* object) const;

@@ -58,18 +58,26 @@ class SizeClass {
     return 0;
   }
 
-  // Bytes of one slab of objects of `size` bytes. What is left over at its end, at most a quarter,
-  // is mostly whole pages, which nobody touches.
+  // Bytes of one slab of objects of `size` bytes. At most a quarter is left over at its end; of the
+  // pages that its objects touch, at most a tenth.
   static constexpr size_t slab_bytes(size_t size) {
     const size_t objects =
         size <= Config::kFineMax ? Config::kSlabFineObjects : Config::kSlabCoarseObjects;
     size_t bytes = Config::kSlabLeastBytes;
-    while ((bytes < size * objects || bytes % size > bytes / 4) && bytes < Config::kSlabMostBytes)
+    while ((bytes < size * objects || bytes % size > bytes / 4 ||
+            page_rest(bytes, size) > bytes / 10) &&
+           bytes < Config::kSlabMostBytes)
       bytes *= 2;
     return bytes;
   }
 
  private:
+  // What the last object's last page has behind it.
+  static constexpr size_t page_rest(size_t bytes, size_t size) {
+    return align_up(bytes - bytes % size, kPage) - (bytes - bytes % size);
+  }
+
+  static constexpr size_t kPage = 4096;       // of the kernel
   static constexpr size_t kCoarseStep = 128;  // the finest step above 1 KiB divides all others
 
   static constexpr auto make_coarse_ids() {

@@ -205,6 +205,27 @@ TEST_F(KmemCacheTest, NoEmptySlabStaysWhereNoneIsWanted) {
   EXPECT_EQ(stats_.slabs, 0U);
 }
 
+TEST_F(KmemCacheTest, OfUsedSlabsTheFullestIsAcquiredSoThatOthersMayEmpty) {
+  constexpr size_t kBack[] = {5, 2, 9};  // objects that come back, by slab
+  std::vector<FreeObject*> objects[3];
+  Slab* slabs[3];
+  for (unsigned i = 0; i < 3; ++i)
+    slabs[i] = full_slab(&objects[i]);
+  for (unsigned i = 0; i < 3; ++i) {
+    for (size_t n = 0; n < kBack[i]; ++n) {
+      put(slabs[i], objects[i].back());
+      objects[i].pop_back();
+    }
+  }
+  EXPECT_EQ(cache_.acquire_used(), slabs[1]);
+  EXPECT_EQ(cache_.acquire(), slabs[0]);
+  EXPECT_EQ(cache_.acquire(), slabs[2]);
+  for (unsigned i = 0; i < 3; ++i) {
+    cache_.leave(slabs[i]);
+    put_all(slabs[i], objects[i]);
+  }
+}
+
 TEST_F(KmemCacheTest, AnEmptySlabIsTheLastToBeAcquired) {
   std::vector<FreeObject*> first;
   std::vector<FreeObject*> second;
