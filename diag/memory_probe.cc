@@ -53,6 +53,12 @@ bool is_word_readable(uintptr_t address) {
   return sys::raw(SYS_futex, word, FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, word, 0) != -EFAULT;
 }
 
+bool is_all_readable(uintptr_t low, uintptr_t high) {
+  while (low < high && is_word_readable(low))
+    low += abi::kPageBytes;
+  return low >= high;
+}
+
 }  // namespace
 
 bool is_readable(uintptr_t address) {
@@ -64,8 +70,8 @@ bool StackWindow::extend(uintptr_t address) {
   const uintptr_t page = address & ~kPageMask;
   if (page == 0 || page >= kAddressEnd || !is_readable(page))
     return false;
-  if (page == high_) {
-    high_ += abi::kPageBytes;
+  if (page >= high_ && page - high_ <= kMostGap && is_all_readable(high_, page)) {
+    high_ = page + abi::kPageBytes;
   } else if (page + abi::kPageBytes == low_) {
     low_ = page;
   } else {

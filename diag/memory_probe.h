@@ -33,8 +33,8 @@ namespace slabscope::diag {
 // One past what a program's addresses may be, on x86-64 without LA57's fifth level.
 inline constexpr uintptr_t kAddressEnd = uintptr_t{1} << 47U;
 
-// Stack that was seen to be readable, in whole pages. It grows page by page while a walk asks for
-// more, and moves where a walk goes to another stack.
+// Stack that was seen to be readable, in whole pages. It grows while a walk asks for more, over a
+// frame with large arrays too, and moves where a walk goes to another stack.
 class StackWindow {
  public:
   constexpr StackWindow() = default;
@@ -59,6 +59,7 @@ class StackWindow {
 
  private:
   static constexpr uintptr_t kPageMask = abi::kPageBytes - 1;
+  static constexpr uintptr_t kMostGap = uintptr_t{64} << 10;  // a page costs a system call, once
 
   bool extend(uintptr_t address);
 
