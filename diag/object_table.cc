@@ -140,6 +140,11 @@ void ObjectTable::expect_add() const {
   if (index == 0)
     return;
   __builtin_prefetch(&links_[index]);
+  expect_remove(index);
+}
+
+// A prefetch of what lies nowhere does nothing.
+void ObjectTable::expect_remove(uint32_t index) const {
   __builtin_prefetch(record(index), 1);
   __builtin_prefetch(reinterpret_cast<const char*>(record(index) + 1) - 1, 1);
 }

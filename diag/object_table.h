@@ -43,6 +43,8 @@ class ObjectTable {
   void expect_add() const;
   // The object is gone. An index that is not in use is ignored.
   void remove(uint32_t index);
+  // A remove() of this index follows soon; likewise.
+  void expect_remove(uint32_t index) const;
   // The object is now `size` bytes long, at the same address.
   void resize(uint32_t index, size_t size);
 

@@ -180,6 +180,10 @@ void untrack(uint32_t record, const void*) {
   g_watch.objects.remove(record);
 }
 
+void expect_untrack(uint32_t record) {
+  g_watch.objects.expect_remove(record);
+}
+
 uint32_t retrack(uint32_t record, const void* object, size_t requested) {
   const abi::ObjectRecord* known = g_watch.objects.find(record);
   if (known == nullptr || known->address == reinterpret_cast<uintptr_t>(object)) {
@@ -248,6 +252,7 @@ void watch_install(Hooks& hooks) {
   hooks.capture = capture;
   hooks.track = track;
   hooks.untrack = untrack;
+  hooks.expect_untrack = expect_untrack;
   hooks.retrack = retrack;
   hooks.tick = tick;
 }

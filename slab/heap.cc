@@ -101,10 +101,12 @@ void free_tracked_object(KmemCache* cache, Slab* slab, void* block) {
   const uint32_t index = cache->index_of(slab, block);
   if (index == KmemCache::kNotAnObject)
     invalid_free(block, "no object starts there");
-  end_record(slab->records[index], block);
+  const uint32_t record = take_record(slab->records[index], block);
   CacheGuard guard;
   if (guard)
-    guard->free_tracked(cache, slab, block);
+    guard->free_tracked(cache, slab, block, record);
+  else
+    end_record(record, block);
 }
 
 // A pointer that is neither in a slab nor a large block: another allocator's, or nobody's.

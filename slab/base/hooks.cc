@@ -36,6 +36,7 @@ constinit Hooks g_hooks = {
     .capture = []() { return uint32_t{0}; },
     .track = [](const void*, size_t, size_t, unsigned, uint32_t, uint32_t) { return uint32_t{0}; },
     .untrack = [](uint32_t, const void*) {},
+    .expect_untrack = [](uint32_t) {},
     .retrack = [](uint32_t record, const void*, size_t) { return record; },
     .allocation_places = [](unsigned, char*, size_t) { return size_t{0}; },
     .allocation_place = [](uint32_t, char*, size_t) { return size_t{0}; },

@@ -146,6 +146,8 @@ struct Hooks {
   uint32_t (*track)(const void* object, size_t requested, size_t object_size, unsigned cache,
                     uint32_t stack, uint32_t interval);
   void (*untrack)(uint32_t record, const void* object);
+  // An untrack() of this record follows soon: its memory may come nearer meanwhile.
+  void (*expect_untrack)(uint32_t record);
   // The object now holds `requested` bytes, perhaps at another address. Returns its record's number
   // from now on (0: there was no room).
   uint32_t (*retrack)(uint32_t record, const void* object, size_t requested);

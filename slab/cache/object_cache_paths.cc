@@ -234,21 +234,23 @@ void ObjectCache::free_in_slab(KmemCache* cache, Slab* slab, void* object) {
 void ObjectCache::give_back(KmemCache& cache, Slab* slab, void* place) {
   const unsigned id = cache.id();
   ObjectPair& part = *g_caches.object_pair(id);
-  if (cache.tracked()) {
-    end_record(slab->records[cache.index_of(slab, place)], object_in(place));
-  }
+  const uint32_t record =
+      cache.tracked() ? take_record(slab->records[cache.index_of(slab, place)], object_in(place))
+                      : kUnrecorded;
   // Until the free is counted the cache, or its child, must not come to its end; the object is the
   // last reason that it does not.
   part.holders.fetch_add(1, std::memory_order_seq_cst);
   {
     CacheGuard guard;
     if (guard && (cache.tracked() || leaving() || !guard->need_object_bins())) {
-      guard->free_tracked(&cache, slab, place);
+      guard->free_tracked(&cache, slab, place, record);
     } else if (guard) {
       if (!headed() || !push_listed(bin_at(guard->bins(), id * sizeof(Bin)), place))
         guard->free_slow(id, place);
       if (SC_UNLIKELY(part.draining.load(std::memory_order_seq_cst)))
         guard->drain(id);  // its drain may have come before the bin
+    } else {
+      end_record(record, object_in(place));
     }
   }
   if (headed() && !typesafe() && life() == CacheLife::kLive &&

@@ -60,12 +60,17 @@ void record_table_delete(uint32_t* table, uint32_t entries) {
   list = unused;
 }
 
-void end_record(uint32_t& slot, const void* object) {
+uint32_t take_record(uint32_t& slot, const void* object) {
   const uint32_t record = take_word(slot);
   if (record == 0) {
     stat_add(g_heap_stats->errors_double_free, 1);
     panic("double free of", object, "its record is gone");
   }
+  g_hooks.expect_untrack(record);
+  return record;
+}
+
+void end_record(uint32_t record, const void* object) {
   if (record != kUnrecorded)
     g_hooks.untrack(record, object);
 }

@@ -21,8 +21,10 @@ void record_table_delete(uint32_t* table, uint32_t entries);
 // object that is not in use has 0.
 inline constexpr uint32_t kUnrecorded = UINT32_MAX;
 
-// At the object's free: ends its record, whose number is in `slot`. Panics if another free did.
-void end_record(uint32_t& slot, const void* object);
+// At the object's free: takes its record's number, which is in `slot`. Panics if another free did.
+[[nodiscard]] uint32_t take_record(uint32_t& slot, const void* object);
+// And ends the record, before the object can be handed out again.
+void end_record(uint32_t record, const void* object);
 
 void record_tables_lock_for_fork();
 void record_tables_unlock_after_fork();

@@ -71,6 +71,10 @@ void ThreadCache::rearm(unsigned id) {
   const CounterPair* counters = counters_of(b);
   const uint64_t allocs = counted(counters->allocs);
   const uint64_t distance = s.sample_at > allocs ? s.sample_at - allocs : 0;
+  if (distance == 0 && b->head == nullptr) {
+    b->trip = counted(counters->frees);  // all are tracked, or the next one is
+    return;
+  }
   uint64_t have = length(id);
   if (SC_UNLIKELY(have > distance / 2 && distance < Config::kBinLongest)) {
     shorten(id, distance / 2);
@@ -291,9 +295,10 @@ void* ThreadCache::allocate_tracked(unsigned id, size_t requested) {
   return object;
 }
 
-void ThreadCache::free_tracked(KmemCache* cache, Slab* slab, void* object) {
+void ThreadCache::free_tracked(KmemCache* cache, Slab* slab, void* object, uint32_t record) {
   visit();
   inside_ = true;
+  end_record(record, static_cast<const char*>(object) + cache->object_offset());
   auto* free_object = static_cast<FreeObject*>(object);
   cache->put(slab, Chain{free_object, free_object, 1});
   CounterPair* counters = counters_of(bin(cache->id()));

@@ -145,9 +145,9 @@ class ThreadCache {
   [[nodiscard]] void* allocate_slow(unsigned id, size_t requested);
   // Frees an object of the plain cache `id` when the fast path did not.
   void free_slow(unsigned id, void* object);
-  // Frees an object past the list, straight to its slab: one of a tracked cache, whose record is
-  // already gone, or of a cache that is going away.
-  void free_tracked(KmemCache* cache, Slab* slab, void* object);
+  // Frees an object past the list, straight to its slab: one of a tracked cache, whose record (see
+  // take_record()) ends here, or of a cache that is going away (kUnrecorded).
+  void free_tracked(KmemCache* cache, Slab* slab, void* object, uint32_t record);
 
   // The caller's stack, as a handle; nothing is tracked meanwhile, or counts in a group.
   uint32_t capture();

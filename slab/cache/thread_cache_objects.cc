@@ -7,6 +7,7 @@
 #include "slab/base/bits.h"
 #include "slab/cache/cache_child.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/record_table.h"
 #include "slab/cache/thread_cache.h"
 #include "slab/pages/vm.h"
 
@@ -39,7 +40,7 @@ void ThreadCache::free_in_group(KmemCache* cache, Slab* slab, void* object) {
   if (need_object_bins()) {
     free_slow(cache->id(), object);
   } else {
-    free_tracked(cache, slab, object);
+    free_tracked(cache, slab, object, kUnrecorded);
   }
 }
 
