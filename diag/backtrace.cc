@@ -72,6 +72,56 @@ unsigned find_own(const uintptr_t* frames, unsigned count, uintptr_t self) {
   return count;
 }
 
+// Inline: the walk starts in the frame of whoever calls it, which returns to `self`.
+SC_INLINE unsigned capture_from(uintptr_t* frames, unsigned max, unsigned skip, uintptr_t self,
+                                WalkName* name) {
+  if (max == 0 || t_state.capturing)
+    return 0;
+  t_state.capturing = true;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const int saved_errno = errno;
+
+  const CfiRegisters registers = current_registers();
+  uintptr_t raw[kRawFrames];
+  if (max > abi::kMaxFrames)
+    max = abi::kMaxFrames;
+  if (skip > kMaxSkip)
+    skip = kMaxSkip;
+  const unsigned wanted = max + skip + kOwnFrames;
+
+  const auto sp = reinterpret_cast<uintptr_t>(raw);
+  StackWindow& window = t_state.window;
+  // Three ways, the cheapest first; one that has no whole stack leaves it to the next.
+  unsigned count = 0;
+  unsigned first = 0;
+  if (stack_left(window, sp, kOwnStack)) {
+    const QuickWalk walk = name != nullptr
+                               ? quick_walk_named(raw, max + skip, registers, window, *name)
+                               : quick_walk(raw, max + skip, registers, window);
+    bool complete = walk.complete;
+    count = walk.count;
+    if (!complete && g_unwinder == Unwinder::kLibunwind &&
+        stack_left(window, sp, kLibunwindStack)) {
+      count = unwind_by_libunwind(raw, wanted);
+      first = find_own(raw, count, self);
+      complete = first < count;
+    }
+    if (!complete) {
+      count = cfi_walk(raw, max + skip, registers, window);
+      first = 0;
+    }
+  }
+  first += skip;
+  unsigned kept = 0;
+  while (kept < max && first < count)
+    frames[kept++] = raw[first++];
+
+  errno = saved_errno;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  t_state.capturing = false;
+  return kept;
+}
+
 }  // namespace
 
 void backtrace_init(abi::TrackMode mode) {
@@ -104,50 +154,19 @@ Unwinder unwinder() {
 }
 
 SC_NOINLINE unsigned capture(uintptr_t* frames, unsigned max, unsigned skip) {
-  if (max == 0 || t_state.capturing)
-    return 0;
-  t_state.capturing = true;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  const int saved_errno = errno;
+  return capture_from(frames, max, skip, reinterpret_cast<uintptr_t>(__builtin_return_address(0)),
+                      nullptr);
+}
 
-  const CfiRegisters registers = current_registers();
-  const auto self = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
-  uintptr_t raw[kRawFrames];
-  if (max > abi::kMaxFrames)
-    max = abi::kMaxFrames;
-  if (skip > kMaxSkip)
-    skip = kMaxSkip;
-  const unsigned wanted = max + skip + kOwnFrames;
+SC_NOINLINE NamedStack capture_named(uintptr_t* frames, unsigned max, unsigned skip) {
+  NamedStack stack;
+  stack.count = capture_from(frames, max, skip,
+                             reinterpret_cast<uintptr_t>(__builtin_return_address(0)), &stack.walk);
+  return stack;
+}
 
-  const auto sp = reinterpret_cast<uintptr_t>(raw);
-  StackWindow& window = t_state.window;
-  // Three ways, the cheapest first; one that has no whole stack leaves it to the next.
-  unsigned count = 0;
-  unsigned first = 0;
-  if (stack_left(window, sp, kOwnStack)) {
-    const QuickWalk walk = quick_walk(raw, max + skip, registers, window);
-    bool complete = walk.complete;
-    count = walk.count;
-    if (!complete && g_unwinder == Unwinder::kLibunwind &&
-        stack_left(window, sp, kLibunwindStack)) {
-      count = unwind_by_libunwind(raw, wanted);
-      first = find_own(raw, count, self);
-      complete = first < count;
-    }
-    if (!complete) {
-      count = cfi_walk(raw, max + skip, registers, window);
-      first = 0;
-    }
-  }
-  first += skip;
-  unsigned kept = 0;
-  while (kept < max && first < count)
-    frames[kept++] = raw[first++];
-
-  errno = saved_errno;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  t_state.capturing = false;
-  return kept;
+void name_stack(const NamedStack& stack, uint32_t name) {
+  name_walk(stack.walk, name);
 }
 
 }  // namespace slabscope::diag

@@ -27,6 +27,7 @@
 #include <cstdint>
 
 #include "diag/abi/layout.h"
+#include "diag/quick_walk.h"
 
 namespace slabscope::diag {
 
@@ -44,6 +45,16 @@ void backtrace_after_fork();
 // the address to which capture() itself returns; `skip` (at most 8) leaves out that many more.
 // 0 if nothing can be had now.
 [[nodiscard]] unsigned capture(uintptr_t* frames, unsigned max, unsigned skip);
+
+// A captured stack, or the name that name_stack() gave to the very same one earlier.
+struct NamedStack {
+  unsigned count = 0;  // frames; 0 with a name
+  WalkName walk;       // walk.name != 0: it has one
+};
+// As capture(). Names are one user's alone, who asks with one `max` and one `skip`.
+[[nodiscard]] NamedStack capture_named(uintptr_t* frames, unsigned max, unsigned skip);
+// Best effort; for the stack that this thread captured last.
+void name_stack(const NamedStack& stack, uint32_t name);
 
 // Whether the calling thread is inside capture(): an allocation made now must not be tracked.
 [[nodiscard]] bool in_capture();

@@ -7,6 +7,7 @@
 
 #include "diag/cfi_cache.h"
 #include "diag/cfi_object.h"
+#include "diag/known_stacks.h"
 #include "slab/base/bits.h"
 #include "slab/base/sole_thread.h"
 #include "slab/base/test_point.h"
@@ -20,17 +21,7 @@ constexpr unsigned kPlaces = 1U << kPlacesLog2;
 constexpr unsigned kTries = 4;
 constexpr unsigned kMostFrames = abi::kMaxFrames + 16;  // a caller may skip some
 
-struct Frame {
-  uintptr_t pc = 0;
-  uintptr_t sp = 0;
-  uintptr_t fp = 0;
-  uintptr_t fp_slot = 0;       // where fp was loaded from; 0: it is the callee's
-  PackedRow row = kNotPacked;  // the rules at pc, once they are known
-
-  bool operator==(const Frame& other) const {
-    return pc == other.pc && sp == other.sp && fp == other.fp;
-  }
-};
+using Frame = WalkedFrame;
 
 struct Walk {
   unsigned count = 0;
@@ -41,22 +32,25 @@ struct Walk {
 struct Memory {
   unsigned current = 0;  // of `walks`, the last one
   std::array<Walk, 2> walks;
+  uint64_t serial = 0;  // of the last walk that was complete
 };
-constexpr size_t kMemoryBytes = align_up(sizeof(Memory), vm::kOsPage);
 
 struct alignas(64) Place {
   std::atomic<uint64_t> taken{0};
-  Memory* memory = nullptr;  // once it was used
+  Memory* memory = nullptr;      // once it was used
+  KnownStacks* known = nullptr;  // once a stack was named
 };
 constinit std::array<Place, kPlaces> g_places{};
 
-bool has_memory(Place& place) {
-  if (SC_UNLIKELY(place.memory == nullptr)) {
-    place.memory = static_cast<Memory*>(vm::map(kMemoryBytes));
-    if (place.memory != nullptr)
-      vm::exclude_from_dumps(place.memory, kMemoryBytes);
+template <typename Content>
+bool has_memory(Content*& content) {
+  constexpr size_t kBytes = align_up(sizeof(Content), vm::kOsPage);
+  if (SC_UNLIKELY(content == nullptr)) {
+    content = static_cast<Content*>(vm::map(kBytes));
+    if (content != nullptr)
+      vm::exclude_from_dumps(content, kBytes);
   }
-  return place.memory != nullptr;
+  return content != nullptr;
 }
 
 // The thread's own place, or one of those behind it; nullptr if all are taken.
@@ -202,6 +196,31 @@ class Walker {
   CfiObject object_;
 };
 
+void leave_place(Place& place) {
+  place.taken.store(0, std::memory_order_release);
+}
+
+SC_NOINLINE QuickWalk walk_in(Place& place, uintptr_t* frames, unsigned max,
+                              const CfiRegisters& start, StackWindow& stack) {
+  QuickWalk result;
+  if (SC_UNLIKELY(!has_memory(place.memory)))
+    return result;
+  Memory& memory = *place.memory;
+  Walk& now = memory.walks[1 - memory.current];
+  Walker walker(memory.walks[memory.current], now, max, stack);
+  result.complete = walker.run({start.pc, start.sp, start.fp});
+  if (result.complete) {
+    now.count = walker.count();
+    now.to_the_end = walker.to_the_end();
+    memory.current = 1 - memory.current;
+    ++memory.serial;
+    result.count = now.count - 1;
+    for (unsigned i = 0; i < result.count; ++i)
+      frames[i] = now.frames[i + 1].pc;
+  }
+  return result;
+}
+
 }  // namespace
 
 SC_NOINLINE QuickWalk quick_walk(uintptr_t* frames, unsigned max, const CfiRegisters& start,
@@ -210,25 +229,41 @@ SC_NOINLINE QuickWalk quick_walk(uintptr_t* frames, unsigned max, const CfiRegis
   if (place == nullptr)
     return {};
   SC_TEST_POINT(kWalkHeld, 0);
-  QuickWalk result;
-  if (SC_UNLIKELY(!has_memory(*place))) {
-    place->taken.store(0, std::memory_order_release);
-    return result;
-  }
-  Memory& memory = *place->memory;
-  Walk& now = memory.walks[1 - memory.current];
-  Walker walker(memory.walks[memory.current], now, max, stack);
-  result.complete = walker.run({start.pc, start.sp, start.fp});
-  if (result.complete) {
-    now.count = walker.count();
-    now.to_the_end = walker.to_the_end();
-    memory.current = 1 - memory.current;
-    result.count = now.count - 1;
-    for (unsigned i = 0; i < result.count; ++i)
-      frames[i] = now.frames[i + 1].pc;
-  }
-  place->taken.store(0, std::memory_order_release);
+  const QuickWalk result = walk_in(*place, frames, max, start, stack);
+  leave_place(*place);
   return result;
+}
+
+SC_NOINLINE QuickWalk quick_walk_named(uintptr_t* frames, unsigned max, const CfiRegisters& start,
+                                       StackWindow& stack, WalkName& name) {
+  name = {};
+  Place* place = max < kMostFrames ? take_place() : nullptr;
+  if (place == nullptr)
+    return {};
+  QuickWalk result;
+  if (place->known != nullptr)
+    name.name = place->known->find(start, stack);
+  if (SC_LIKELY(name.name != 0)) {
+    result.complete = true;
+  } else {
+    result = walk_in(*place, frames, max, start, stack);
+    name.place = static_cast<uint32_t>(place - g_places.data());
+    name.walk = result.complete ? place->memory->serial : 0;
+  }
+  leave_place(*place);
+  return result;
+}
+
+SC_NOINLINE void name_walk(const WalkName& walk, uint32_t name) {
+  Place& place = g_places[walk.place % kPlaces];
+  uint64_t taken = 0;
+  if (walk.walk == 0 || !exchange_if(place.taken, taken, 1, std::memory_order_acquire))
+    return;
+  if (place.memory != nullptr && place.memory->serial == walk.walk && has_memory(place.known)) {
+    const Walk& last = place.memory->walks[place.memory->current];
+    place.known->add(last.frames.data(), last.count, name);
+  }
+  leave_place(place);
 }
 
 void quick_walk_after_fork() {
@@ -236,7 +271,9 @@ void quick_walk_after_fork() {
     if (place.taken.load(std::memory_order_relaxed)) {
       if (place.memory != nullptr)
         place.memory->walks[0].count = place.memory->walks[1].count = 0;
-      place.taken.store(0, std::memory_order_relaxed);
+      if (place.known != nullptr)
+        place.known->forget();
+      leave_place(place);
     }
   }
 }

@@ -146,15 +146,19 @@ constexpr unsigned kOwnFrames = 1;
 uint32_t capture() {
   g_watch.objects.expect_add();
   uintptr_t frames[abi::kMaxFrames];
-  const unsigned count = diag::capture(frames, abi::kMaxFrames, kOwnFrames);
-  if (count == 0)
+  const diag::NamedStack stack = diag::capture_named(frames, abi::kMaxFrames, kOwnFrames);
+  if (SC_LIKELY(stack.walk.name != 0))
+    return stack.walk.name;
+  if (stack.count == 0)
     return 0;
   bool is_new = false;
   const uint32_t handle =
-      g_watch.depot.insert(frames, count, g_watch.modules.generation(), &is_new);
+      g_watch.depot.insert(frames, stack.count, g_watch.modules.generation(), &is_new);
   if (is_new) {
-    g_watch.modules.note_stack(frames, count);
+    g_watch.modules.note_stack(frames, stack.count);
     g_watch.depot.set_generation(handle, g_watch.modules.generation());
+  } else if (handle != 0 && sampling() == 1) {
+    diag::name_stack(stack, handle);  // it was here before, and may be again
   }
   return handle;
 }

@@ -4,6 +4,7 @@
 // tests of cfi_walk compare both too, at each of their stacks.
 #include "diag/quick_walk.h"
 
+#include <algorithm>
 #include <random>
 #include <thread>
 #include <vector>
@@ -40,7 +41,7 @@ SC_NOINLINE void twin(void (*body)(Tally&), Tally& tally) {
 // Frames of different forms, as the dice say: by sp, by fp, with room that differs.
 class RandomStack {
  public:
-  explicit RandomStack(unsigned seed) : dice_(seed) {}
+  explicit RandomStack(unsigned seed, void (*body)(Tally&) = judge) : dice_(seed), body_(body) {}
 
   // From here outwards the stack stays, inwards it differs from walk to walk.
   SC_NOINLINE void grow(unsigned depth, Tally& tally) {
@@ -51,9 +52,9 @@ class RandomStack {
         else
           by_fp(depth - 1, tally);
       } else if (dice_() % 2 == 0) {
-        twin<0>(judge, tally);
+        twin<0>(body_, tally);
       } else {
-        twin<1>(judge, tally);
+        twin<1>(body_, tally);
       }
     }
     __asm__ volatile("" ::: "memory");
@@ -72,6 +73,7 @@ class RandomStack {
   }
 
   std::mt19937 dice_;
+  void (*body_)(Tally&);
 };
 
 TEST(QuickWalk, FindsWhatAWalkOfItsOwnFinds) {
@@ -164,6 +166,92 @@ TEST(QuickWalk, AFramePointerThatChangedIsSeen) {
     outer(bytes, tally);
   EXPECT_EQ(tally.wrong, 0U);
   EXPECT_EQ(tally.complete, 6U);
+}
+
+// ---- names ----------------------------------------------------------------------------------
+
+// All stacks that were seen, each with the name it got.
+class Names {
+ public:
+  // The reference's frames are those of the place where the walk begins.
+  void walk_and_name() {
+    uintptr_t frames[abi::kMaxFrames];
+    const CfiRegisters here = current_registers();
+    const uintptr_t page = here.sp & ~uintptr_t{4095};
+    StackWindow window(page, page + 4096);  // as capture() knows it; walks find out the rest
+    std::vector<uintptr_t> truth(abi::kMaxFrames);
+    truth.resize(cfi_walk(truth.data(), abi::kMaxFrames, here, window));
+    WalkName name;
+    const QuickWalk walk = quick_walk_named(frames, abi::kMaxFrames, here, window, name);
+    if (name.name != 0) {
+      ++known;
+      wrong += stacks_[name.name - 1] == truth ? 0U : 1U;
+    } else if (walk.complete) {
+      ++walked;
+      wrong += std::vector(frames, frames + walk.count) == truth ? 0U : 1U;
+      const auto seen = std::find(stacks_.begin(), stacks_.end(), truth);
+      const auto index = seen - stacks_.begin();
+      if (seen == stacks_.end())
+        stacks_.push_back(truth);
+      name_walk(name, static_cast<uint32_t>(index) + 1);
+    }
+  }
+
+  unsigned known = 0;
+  unsigned walked = 0;
+  unsigned wrong = 0;
+
+ private:
+  std::vector<std::vector<uintptr_t>> stacks_;
+};
+thread_local Names* t_names = nullptr;
+
+void judge_names(Tally&) {
+  t_names->walk_and_name();
+}
+
+// For the process, as the names that are remembered are: another test's would be taken for ours.
+Names& names() {
+  static Names all;
+  return all;
+}
+
+TEST(QuickWalkNames, ANameIsFoundForTheVeryStackThatItWasGivenTo) {
+  Tally tally;
+  t_names = &names();
+  for (unsigned repeat = 0; repeat < 3; ++repeat) {
+    for (unsigned seed = 0; seed < 40; ++seed)
+      RandomStack(seed, judge_names).grow(7, tally);
+  }
+  EXPECT_EQ(names().wrong, 0U);
+  EXPECT_GT(names().known, 500U);
+  EXPECT_GT(names().walked, 100U);
+}
+
+TEST(QuickWalkNames, ACallerAtTheSamePlaceIsNotTakenForTheLastOne) {
+  Tally tally;
+  t_names = &names();
+  const unsigned before = names().known;
+  for (unsigned i = 0; i < 50; ++i) {
+    twin<0>(judge_names, tally);
+    twin<1>(judge_names, tally);
+  }
+  EXPECT_EQ(names().wrong, 0U);
+  EXPECT_GT(names().known, before + 50);
+}
+
+// A walk that another one of its place followed is not what its memory holds any more.
+TEST(QuickWalkNames, AWalkThatIsNotTheLastOneIsNotNamed) {
+  uintptr_t frames[8];
+  StackWindow window;
+  const CfiRegisters here = current_registers();
+  WalkName first;
+  WalkName second;
+  ASSERT_TRUE(quick_walk_named(frames, 8, here, window, first).complete);
+  ASSERT_TRUE(quick_walk(frames, 7, here, window).complete);
+  name_walk(first, 1);
+  ASSERT_TRUE(quick_walk_named(frames, 8, here, window, second).complete);
+  EXPECT_EQ(second.name, 0U);
 }
 
 // ---- places ---------------------------------------------------------------------------------
