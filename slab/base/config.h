@@ -66,7 +66,7 @@ struct Config {
   static constexpr unsigned kMaxBlocks = 512;
   // How long a thread's list of one cache may get before half of it goes back. It starts at
   // kBinMinObjects, and doubles when the slow path is reached again within kBinBusy operations.
-  static constexpr size_t kBinMaxBytes = 4 << 10;
+  static constexpr size_t kBinMaxBytes = 6 << 10;
   static constexpr uint32_t kBinMaxObjects = 128;
   static constexpr uint32_t kBinMinObjects = 2;
   static constexpr uint32_t kBinBusy = 24;

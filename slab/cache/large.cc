@@ -152,12 +152,17 @@ void* run_resize(void* block, Chunk* chunk, size_t bytes) {
   const size_t more = bytes_of(wanted - have);
   if (!may_take(chunk->owner, more))
     return nullptr;
-  if (bytes >= Config::kHugeMin || !g_page_heap.extend(first, have, wanted)) {
+  bool fresh = false;
+  if (bytes >= Config::kHugeMin || !g_page_heap.extend(first, have, wanted, &fresh)) {
     give_budget(chunk->owner, more);
     return run_move(block, chunk, bytes);
   }
   chunk->length = static_cast<uint32_t>(wanted);
   count_live(chunk->owner, more);
+  // A block that grows is mostly the one that lasts; for one that is new the dirty runs stay, or
+  // blocks that come and go would be faulted in again each time (large: 0.13 of glibc's CPU, 0.59).
+  if (fresh)
+    g_page_heap.balance();
   return block;
 }
 

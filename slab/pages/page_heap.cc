@@ -316,7 +316,7 @@ size_t PageHeap::free_behind_locked(size_t index, size_t enough) {
   return length;
 }
 
-bool PageHeap::extend(size_t index, size_t count, size_t wanted) {
+bool PageHeap::extend(size_t index, size_t count, size_t wanted, bool* fresh) {
   MutexLock lock(mutex_);
   const size_t more = wanted - count;
   if (free_behind_locked(index + count, more) < more)
@@ -324,6 +324,8 @@ bool PageHeap::extend(size_t index, size_t count, size_t wanted) {
   for (size_t next = index + count; next < index + wanted;) {
     const Chunk* chunk = g_page_map.chunk(next);
     const bool dirty = chunk->dirty;
+    if (!dirty && fresh != nullptr)
+      *fresh = true;
     const size_t length = chunk->length;
     const uint32_t freed_ms = chunk->record;
     remove_locked(next);

@@ -50,8 +50,9 @@ class PageHeap {
   // start where the heap will be. Without memory the first allocate() tries again.
   void prepare();
 
-  // Grows a run in place from `count` to `wanted` chunks, if what follows it is free.
-  [[nodiscard]] bool extend(size_t index, size_t count, size_t wanted);
+  // Grows a run in place from `count` to `wanted` chunks, if what follows it is free. `*fresh` is
+  // set if some of that was never touched, or given back to the kernel.
+  [[nodiscard]] bool extend(size_t index, size_t count, size_t wanted, bool* fresh = nullptr);
 
   // Gives dirty runs back to the kernel that were freed `decay_ms` or longer before `now_ms`, and
   // the oldest ones above the bound. Returns the bytes given back.

@@ -178,6 +178,21 @@ TEST_F(LargeTest, ARunOfDirtyMemoryDoesNotClaimToBeZero) {
   });
 }
 
+// Or an array that grows again and again has twice its size resident.
+TEST_F(LargeTest, GrowingIntoFreshMemoryGivesOldDirtyRunsBack) {
+  testing::with_new_page_heap([] {
+    constexpr size_t kOld = 6 * Config::kDirtyFloor;
+    char* old = take(kOld);
+    char* block = take(64 * kKib);  // behind it the window is fresh
+    ASSERT_GT(block, old);
+    give(old);
+    ASSERT_EQ(stat_get(g_heap_stats->free_dirty_bytes), kOld);
+    ASSERT_EQ(large_resize(block, 80 * kKib), block);
+    EXPECT_LE(stat_get(g_heap_stats->free_dirty_bytes), Config::kDirtyFloor);
+    give(block);
+  });
+}
+
 TEST_F(LargeTest, ThreadsResizeAndReleaseEachTheirOwn) {
   std::atomic<int> errors{0};
   testing::in_threads(3, [&errors](unsigned thread) {

@@ -227,7 +227,9 @@ TEST(PageHeap, ExtendTakesPartOfADirtyRunAndThenTheRest) {
     give(rest);
     EXPECT_FALSE(g_page_heap.extend(runs[0].index, 10, 21));  // too short by one
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, 10 * Config::kChunk);
-    ASSERT_TRUE(g_page_heap.extend(runs[0].index, 10, 14));
+    bool fresh = false;
+    ASSERT_TRUE(g_page_heap.extend(runs[0].index, 10, 14, &fresh));
+    EXPECT_FALSE(fresh);
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, 6 * Config::kChunk);
     g_page_heap.validate();
     ASSERT_TRUE(g_page_heap.extend(runs[0].index, 14, 20));
@@ -242,7 +244,9 @@ TEST(PageHeap, ExtendGoesOverADirtyAndACleanRun) {
     ASSERT_EQ(dirty.index, run.index + 10);
     give(dirty);
     const uint64_t free_bytes = g_heap_stats->mapped_free_bytes;
-    ASSERT_TRUE(g_page_heap.extend(run.index, 10, 30));
+    bool fresh = false;
+    ASSERT_TRUE(g_page_heap.extend(run.index, 10, 30, &fresh));
+    EXPECT_TRUE(fresh);
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, 0U);
     EXPECT_EQ(free_bytes - g_heap_stats->mapped_free_bytes, 20 * Config::kChunk);
     EXPECT_EQ(testing::walk_window().free, g_heap_stats->mapped_free_bytes);
