@@ -59,21 +59,24 @@ class SizeClass {
   }
 
   // Bytes of one slab of objects of `size` bytes. At most a quarter is left over at its end; of the
-  // pages that its objects touch, at most a tenth.
+  // pages that three or more objects touch, at most a seventh. Slabs of two stay small: they are
+  // empty sooner.
   static constexpr size_t slab_bytes(size_t size) {
     const size_t objects =
         size <= Config::kFineMax ? Config::kSlabFineObjects : Config::kSlabCoarseObjects;
     size_t bytes = Config::kSlabLeastBytes;
     while ((bytes < size * objects || bytes % size > bytes / 4 ||
-            page_rest(bytes, size) > bytes / 10) &&
+            page_rest(bytes, size) > bytes / 7) &&
            bytes < Config::kSlabMostBytes)
       bytes *= 2;
     return bytes;
   }
 
  private:
-  // What the last object's last page has behind it.
+  // What the last page of three or more objects has behind them.
   static constexpr size_t page_rest(size_t bytes, size_t size) {
+    if (bytes / size < 3)
+      return 0;
     return align_up(bytes - bytes % size, kPage) - (bytes - bytes % size);
   }
 
