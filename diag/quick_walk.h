@@ -17,7 +17,7 @@
 //   3. A place is used by one thread at a time. One that finds several taken does without, and the
 //      walk is incomplete: that costs time and nothing else.                      (threads test)
 // Locks: a try-lock a place, never waited for. Memory: 8 KiB a place, once it was used, for ever;
-// 28 KiB more once a stack of it was named (known_stacks.h).
+// more once a stack of it was named (known_stacks.h).
 // Called from: backtrace.cc.
 // Why not in thread-local storage: that lies on the thread's own stack, of which it would take a
 // third where the program asked for 16 KiB.

@@ -122,17 +122,17 @@ bool is_mapped_by_its_pid(const TargetInfo& target) {
   return false;
 }
 
-std::vector<std::string> scope_files_mapped_by(uint32_t pid) {
+std::vector<MappedFile> scope_files_mapped_by(uint32_t pid) {
   const std::string maps = read_proc(pid, "maps");
-  std::vector<std::string> paths;
+  std::vector<MappedFile> files;
   for (std::string_view rest = maps; !rest.empty();) {
     const std::optional<Mapping> mapping = parse_mapping(next_field(rest, '\n'));
     if (mapping && mapping->path.ends_with(kScopeSuffix) &&
-        (paths.empty() || paths.back() != mapping->path)) {
-      paths.emplace_back(mapping->path);
+        (files.empty() || files.back().file != mapping->file)) {
+      files.push_back({std::string(mapping->path), mapping->file});
     }
   }
-  return paths;
+  return files;
 }
 
 SmapsSum sum_smaps(std::string_view text, FileId id, uint64_t base, uint64_t bytes) {

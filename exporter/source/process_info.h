@@ -23,9 +23,13 @@ inline constexpr std::string_view kScopeSuffix = ".scope";
 // True when /proc/PID/maps shows the target's scope file.
 bool is_mapped_by_its_pid(const TargetInfo& target);
 
-// The scope files that /proc/PID/maps shows, by their paths as far as they are the same here as
-// there. Empty if there is no such process, or it may not be looked at.
-std::vector<std::string> scope_files_mapped_by(uint32_t pid);
+struct MappedFile {
+  std::string path;  // there; here it may mean another file
+  FileId file;
+};
+// The scope files that /proc/PID/maps shows. Empty if there is no such process, or it may not be
+// looked at.
+std::vector<MappedFile> scope_files_mapped_by(uint32_t pid);
 
 // Resident bytes of the target's heap window. Nothing when /proc does not say.
 std::optional<uint64_t> resident_heap_bytes(const TargetInfo& target);

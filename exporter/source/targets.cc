@@ -133,10 +133,9 @@ Failure no_target(std::string_view text, const std::vector<FoundTarget>& targets
 
 // The file of a process that lives and may be looked at, without a look at all the others.
 std::optional<TargetInfo> running_target(uint32_t pid) {
-  for (const std::string& path : scope_files_mapped_by(pid)) {
-    Result<TargetInfo> info = attach_info(path);
-    // The path may mean another file here than it does there.
-    if (info && info->pid == pid && is_mapped_by_its_pid(*info)) {
+  for (const MappedFile& mapped : scope_files_mapped_by(pid)) {
+    Result<TargetInfo> info = attach_info(mapped.path);
+    if (info && info->pid == pid && info->file == mapped.file) {
       return std::move(*info);
     }
   }

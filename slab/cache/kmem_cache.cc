@@ -58,22 +58,16 @@ Slab* KmemCache::acquire_used() {
 // Of the first few, so that the others may become empty; one without returned objects only if there
 // is no other.
 Slab* KmemCache::fullest_locked() {
-  constexpr unsigned kLooks = 6;
-  Slab* best = partial_.front();  // those without returned objects are at the back
-  if (best == nullptr)
-    return nullptr;
-  uint32_t most = best->load().out();
-  Slab* slab = best;
-  for (unsigned i = 1; i < kLooks; ++i) {
-    slab = partial_.after(slab);
-    if (slab == nullptr)
-      break;
+  unsigned looks = 6;
+  Slab* best = nullptr;
+  uint32_t most = 0;
+  for (Slab* slab = partial_.front(); slab != nullptr && looks-- > 0; slab = partial_.after(slab)) {
     const SlabWord word = slab->load();
-    if (word.count == 0)
-      break;
-    if (word.out() > most) {
-      most = word.out();
+    if (best != nullptr && word.count == 0)
+      break;  // those without returned objects are at the back
+    if (best == nullptr || word.out() > most) {
       best = slab;
+      most = word.out();
     }
   }
   return best;

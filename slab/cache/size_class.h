@@ -17,6 +17,7 @@
 #include "slab/base/bits.h"
 #include "slab/base/compiler.h"
 #include "slab/base/config.h"
+#include "slab/pages/vm.h"
 
 namespace slabscope {
 
@@ -77,10 +78,9 @@ class SizeClass {
   static constexpr size_t page_rest(size_t bytes, size_t size) {
     if (bytes / size < 3)
       return 0;
-    return align_up(bytes - bytes % size, kPage) - (bytes - bytes % size);
+    return align_up(bytes - bytes % size, vm::kOsPage) - (bytes - bytes % size);
   }
 
-  static constexpr size_t kPage = 4096;       // of the kernel
   static constexpr size_t kCoarseStep = 128;  // the finest step above 1 KiB divides all others
 
   static constexpr auto make_coarse_ids() {
