@@ -5,12 +5,15 @@
 #include <array>
 #include <atomic>
 
+#include "diag/abi/layout.h"
+
 namespace slabscope::diag {
 namespace {
 
 // A program's sampled stacks have some hundred distinct pcs; four pages hold a thousand. Two that
 // share a place would read .eh_frame at each sample: so each place holds two, the newer one first.
-constexpr size_t kPlaces = 512;
+constexpr uint32_t kPlaces = 512;
+constexpr uint32_t kEntries = 2;
 constexpr int64_t kWord = 8;
 constexpr int64_t kMaxCfa = 0x7fff * kWord;
 constexpr int64_t kMaxSlot = 255;
@@ -19,11 +22,29 @@ struct Entry {
   std::atomic<uint64_t> check;
   std::atomic<uint64_t> row;
 };
-using Place = std::array<Entry, 2>;
-constinit std::array<Place, kPlaces> g_places{};
+using Place = std::array<Entry, kEntries>;
+alignas(abi::kPageBytes) constinit std::array<Place, kPlaces> g_places{};
+
+// A page of them at first, and twice as many when as many rules were stored as there is room for;
+// what a key then finds elsewhere is read once more.
+constexpr uint32_t kFirstPlaces = abi::kPageBytes / sizeof(Place);
+constinit std::atomic<uint32_t> g_more_places{0};  // than kFirstPlaces
+constinit std::atomic<uint32_t> g_stored{0};
+
+uint32_t places() {
+  return kFirstPlaces + g_more_places.load(std::memory_order_relaxed);
+}
 
 Place& place_of(uint64_t key) {
-  return g_places[key % kPlaces];
+  return g_places[key % places()];
+}
+
+void note_stored() {
+  const uint32_t now = places();
+  const uint32_t stored = g_stored.load(std::memory_order_relaxed) + 1;
+  g_stored.store(stored, std::memory_order_relaxed);
+  if (stored >= now * kEntries && now < kPlaces)
+    g_more_places.store(2 * now - kFirstPlaces, std::memory_order_relaxed);
 }
 
 uint64_t check_of(uint64_t key, PackedRow row) {
@@ -77,6 +98,7 @@ PackedRow cache_find(uint64_t key) {
 }
 
 void cache_store(uint64_t key, PackedRow row) {
+  note_stored();
   auto& [newer, older] = place_of(key);
   older.row.store(newer.row.load(std::memory_order_relaxed), std::memory_order_relaxed);
   older.check.store(newer.check.load(std::memory_order_relaxed), std::memory_order_relaxed);

@@ -14,7 +14,8 @@
 //   2. The return address is at CFA - 8, or there is none; frames of any other form are not packed.
 //                                                                                 (pack test)
 // Locks: none; relaxed atomics, since an entry means nothing beyond its two words.
-// Called from: cfi_walk.cc. 16 KiB of .bss: a process that never walks has none of it in memory.
+// Called from: cfi_walk.cc. 16 KiB of .bss, a page at first: a process that never walks has none of
+// it in memory.
 // Why the object is in the key: a library may be replaced by another at the same addresses. A
 // rebuilt one that has the same functions in the same places may leave a stale rule; it can
 // mislead a stack, but not the walk's checks.

@@ -28,6 +28,7 @@ SC_NOINLINE CfiObject find_object(uintptr_t pc) {
   if (object.mapping.high - object.index < 2 * sizeof(uint64_t) ||
       !object.mapping.contains(object.index))
     return {};
+  object.loaded = found.dlfo_link_map;
   // Where .eh_frame lies and how many functions it has: the twelve bytes at the index's start.
   uint64_t words[2];
   memcpy(words, reinterpret_cast<const void*>(object.index), sizeof words);
@@ -36,7 +37,7 @@ SC_NOINLINE CfiObject find_object(uintptr_t pc) {
   return object;
 }
 
-SC_NOINLINE ByteRange segment_of_index(const CfiObject& object) {
+SC_NOINLINE CfiSegment segment_of_index(const CfiObject& object) {
   const ByteRange& mapping = object.mapping;
   Elf64_Ehdr header;
   if (mapping.high - mapping.low < kPage)
@@ -46,7 +47,7 @@ SC_NOINLINE ByteRange segment_of_index(const CfiObject& object) {
                       header.e_phentsize == sizeof(Elf64_Phdr) && header.e_phoff < kPage &&
                       header.e_phoff + header.e_phnum * sizeof(Elf64_Phdr) <= kPage;
   if (!is_elf)
-    return {object.index, mapping.high};  // the header is in no segment: rare, and all is one
+    return {{object.index, mapping.high}};  // the header is in no segment: rare, and all is one
   uintptr_t bias = 0;
   bool first = true;
   for (unsigned i = 0; i < header.e_phnum; ++i) {
@@ -60,7 +61,7 @@ SC_NOINLINE ByteRange segment_of_index(const CfiObject& object) {
     first = false;
     const ByteRange range{bias + segment.p_vaddr, bias + segment.p_vaddr + segment.p_filesz};
     if (range.contains(object.index) && mapping.contains(range.low) && range.high <= mapping.high)
-      return range;
+      return {range, segment.p_flags};
   }
   return {};
 }

@@ -18,7 +18,10 @@
 #include "diag/cfi_bytes.h"
 #include "diag/cfi_cache.h"
 #include "diag/cfi_rules.h"
+#include "diag/table_pages.h"
 #include "slab/base/compiler.h"
+
+struct link_map;
 
 namespace slabscope::diag {
 
@@ -27,13 +30,20 @@ struct CfiObject {
   ByteRange mapping;
   uintptr_t index = 0;    // its .eh_frame_hdr
   uint64_t identity = 0;  // differs between two objects at one address
+  const link_map* loaded = nullptr;
+};
+
+// Of an object, the part that holds its tables.
+struct CfiSegment {
+  ByteRange bytes;
+  uint32_t flags = 0;  // PF_*; 0: not known
 };
 
 // The object whose mapping holds `pc`; one with an empty mapping if there is none.
 [[nodiscard]] SC_NOINLINE CfiObject find_object(uintptr_t pc);
 
 // The segment of `object` that holds its index: between segments there may be no memory.
-[[nodiscard]] SC_NOINLINE ByteRange segment_of_index(const CfiObject& object);
+[[nodiscard]] SC_NOINLINE CfiSegment segment_of_index(const CfiObject& object);
 
 struct CfiPlace {
   std::optional<CfiFunction> function;
@@ -44,10 +54,11 @@ struct CfiPlace {
 // What .eh_frame says of `pc`; what can be packed is remembered under `key`, cache_key(pc, …).
 // Inline: on a small stack a copy of its result would be a tenth of what a walk takes.
 SC_INLINE void find_rules(const CfiObject& object, uintptr_t pc, uint64_t key, CfiPlace& place) {
-  place.function = find_function(segment_of_index(object), object.index, pc);
-  if (!place.function)
-    return;
-  place.row = rules_at(*place.function, pc);
+  const CfiSegment segment = segment_of_index(object);
+  place.function = find_function(segment.bytes, object.index, pc);
+  if (place.function)
+    place.row = rules_at(*place.function, pc);
+  tables_were_read(object, segment);
   if (!place.row || place.function->signal_frame)
     return;
   place.packed = pack(*place.row);

@@ -176,8 +176,8 @@ bool ModuleTable::add(const Module& module) {
 bool ModuleTable::is_known(uintptr_t start, uintptr_t token) const {
   const uint32_t count = count_.load(std::memory_order_acquire);
   for (uint32_t i = 0; i < count; ++i) {
-    if (start_[i].load(std::memory_order_relaxed) == start &&
-        token_[i].load(std::memory_order_relaxed) == token) {
+    if (known_[i].start.load(std::memory_order_relaxed) == start &&
+        known_[i].token.load(std::memory_order_relaxed) == token) {
       return true;
     }
   }
@@ -207,9 +207,9 @@ bool ModuleTable::add_locked(const Module& module) {
   std::atomic_ref(file_->section(abi::kSectionModules).used)
       .store(index + 1, std::memory_order_release);
 
-  start_[index].store(module.start, std::memory_order_relaxed);
-  end_[index].store(module.end, std::memory_order_relaxed);
-  token_[index].store(module.token, std::memory_order_relaxed);
+  known_[index].start.store(module.start, std::memory_order_relaxed);
+  known_[index].end.store(module.end, std::memory_order_relaxed);
+  known_[index].token.store(module.token, std::memory_order_relaxed);
   count_.store(index + 1, std::memory_order_release);  // pairs with is_known()
   generation_.store(loaded, std::memory_order_release);
   return true;
@@ -220,12 +220,12 @@ bool ModuleTable::retire_overlapping_locked(const Module& module, uint32_t gener
   bool any = false;
   const uint32_t count = count_.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i < count; ++i) {
-    const uintptr_t start = start_[i].load(std::memory_order_relaxed);
+    const uintptr_t start = known_[i].start.load(std::memory_order_relaxed);
     if (start == 0 || start >= module.end ||
-        end_[i].load(std::memory_order_relaxed) <= module.start) {
+        known_[i].end.load(std::memory_order_relaxed) <= module.start) {
       continue;
     }
-    start_[i].store(0, std::memory_order_relaxed);
+    known_[i].start.store(0, std::memory_order_relaxed);
     std::atomic_ref(file_->modules()[i].unloaded_generation)
         .store(generation, std::memory_order_release);
     any = true;

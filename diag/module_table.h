@@ -82,9 +82,12 @@ class ModuleTable {
   std::atomic<uint32_t> count_{0};
   uint32_t strings_used_ = 0;  // 1 from init() on: offset 0 is ""
   // What is compared; start is 0 where another module has taken the place.
-  std::array<std::atomic<uintptr_t>, abi::kMaxModules> start_{};
-  std::array<std::atomic<uintptr_t>, abi::kMaxModules> end_{};
-  std::array<std::atomic<uintptr_t>, abi::kMaxModules> token_{};
+  struct Known {
+    std::atomic<uintptr_t> start{0};
+    std::atomic<uintptr_t> end{0};
+    std::atomic<uintptr_t> token{0};
+  };
+  std::array<Known, abi::kMaxModules> known_{};
 };
 
 }  // namespace slabscope::diag

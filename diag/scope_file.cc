@@ -18,8 +18,12 @@ namespace slabscope::diag {
 namespace {
 
 constexpr size_t kPage = abi::kPageBytes;
-// What is made present at once where records follow one another: a step costs one system call.
+// What is made present at once where records follow one another: a step costs one system call. The
+// first ones are a page each, which is what most programs need.
 constexpr size_t kStepBytes = size_t{16} << 10;
+constexpr size_t step_at(size_t offset) {
+  return offset < kStepBytes ? kPage : kStepBytes;
+}
 
 // Room in the tables when address space is scarce (ulimit -v of 64 MiB and less) or limited.
 constexpr size_t kScarceAddressSpace = size_t{256} << 20;
@@ -284,7 +288,7 @@ bool ScopeFile::ensure_slow(const void* p, size_t bytes) {
 
   // Depot records follow one another, everything else is touched here and there.
   constexpr size_t kRecords = abi::kDepotOffset + abi::kDepotBuckets * sizeof(uint32_t);
-  const size_t step = shared_ && offset >= kRecords ? kStepBytes : kPage;
+  const size_t step = shared_ && offset >= kRecords ? step_at(offset - kRecords) : kPage;
   const size_t first =
       (offset & ~(step - 1)) > kRecords ? offset & ~(step - 1) : offset & ~(kPage - 1);
   size_t end = (offset + bytes + step - 1) & ~(step - 1);
@@ -303,7 +307,7 @@ bool ScopeFile::ensure_object(size_t offset, size_t bytes) {
     return false;
   if (object_pages_.has(offset, bytes))
     return true;
-  const size_t step = shared_ ? kStepBytes : kPage;
+  const size_t step = shared_ ? step_at(offset) : kPage;
   const size_t first = offset & ~(step - 1);
   size_t end = (offset + bytes + step - 1) & ~(step - 1);
   if (end > objects_bytes_)

@@ -25,11 +25,11 @@ namespace slabscope {
 
 struct Watch {
   diag::ScopeFile file;
-  diag::ModuleTable modules;
   diag::StackDepot depot;
   diag::ObjectTable objects;
   diag::EventRing events;
   diag::PeakRecorder peak;
+  diag::ModuleTable modules;  // large; what is used of it is in one page with the others
 };
 
 extern constinit Options g_options;

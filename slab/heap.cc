@@ -283,6 +283,8 @@ void* reallocate(void* block, size_t size) {
     fresh = allocate(size);
   if (fresh == nullptr)
     return nullptr;
+  if (size > Config::kSmallMax)
+    g_page_heap.after_fresh(PageHeap::Grown::kForABlock);
   __builtin_memcpy(fresh, block, have < size ? have : size);
   deallocate(block);
   return fresh;

@@ -97,6 +97,13 @@ struct Config {
   static constexpr uint32_t kDecayMs = 1000;      // default of SLABSCOPE_DECAY_MS
   static constexpr size_t kDirtyFloor = 1 << 20;  // free dirty bytes never bounded below this
   static constexpr unsigned kDirtyFraction = 4;   // ... nor below 1/4 of what is in use
+  // While the heap is larger than it ever was, dirty bytes are bounded by less: so that its peak is
+  // what was in use and little more. Only as long as it has not given back this many times what was
+  // ever in use for that: what is faulted in again and again costs more than it saves.
+  static constexpr size_t kPeakDirtyFloor = 128 << 10;
+  static constexpr unsigned kPeakDirtyFraction = 64;
+  static constexpr unsigned kPeakGivenBack = 2;
+  static constexpr size_t kLeastGivenBack = 128 << 10;  // in one call
   static constexpr unsigned kHugeCacheEntries = 16;
   static constexpr size_t kHugeCacheBytes = 256 << 20;
 

@@ -123,7 +123,7 @@ Slab* KmemCache::grow_within_budget() {
   slab_count_.fetch_add(1, std::memory_order_relaxed);
   g_page_map.set_ids(first, slab_chunks_, mapped_id_.load(std::memory_order_acquire));
   if (zeroed)
-    g_page_heap.balance();
+    g_page_heap.after_fresh(PageHeap::Grown::kToLast);
   stat_add(stats_->slabs, 1);
   stat_add(stats_->slabs_grown, 1);
   stat_add(g_heap_stats->mapped_slab_bytes, slab_bytes());

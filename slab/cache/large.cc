@@ -118,6 +118,8 @@ void* run_move(void* block, const Chunk* chunk, size_t bytes) {
   const LargeBlock fresh = run_allocate(bytes, Config::kChunk, owner);
   if (fresh.address == nullptr)
     return nullptr;
+  if (fresh.zeroed)
+    g_page_heap.after_fresh(PageHeap::Grown::kForABlock);
   const size_t fresh_first = g_page_map.index_of(fresh.address);
   Chunk* fresh_chunk = g_page_map.chunk(fresh_first);
   if (!vm::move_pages(block, fresh.address, have)) {
@@ -162,7 +164,7 @@ void* run_resize(void* block, Chunk* chunk, size_t bytes) {
   // A block that grows is mostly the one that lasts; for one that is new the dirty runs stay, or
   // blocks that come and go would be faulted in again each time (large: 0.13 of glibc's CPU, 0.59).
   if (fresh)
-    g_page_heap.balance();
+    g_page_heap.after_fresh(PageHeap::Grown::kToLast);
   return block;
 }
 

@@ -341,10 +341,58 @@ bool PageHeap::extend(size_t index, size_t count, size_t wanted, bool* fresh) {
 
 // ---- giving memory back ---------------------------------------------------------------------
 
-bool PageHeap::over_bound_locked() const {
-  const size_t bound = in_use_ / Config::kDirtyFraction;
-  const size_t floor = Config::kDirtyFloor >> Config::kChunkShift;
-  return dirty_chunks_ > (bound > floor ? bound : floor);
+namespace {
+
+// How many dirty chunks may be, by a fraction of those in use and a least number of bytes.
+size_t bound_of(size_t in_use, unsigned fraction, size_t floor_bytes) {
+  const size_t floor = floor_bytes >> Config::kChunkShift;
+  return in_use / fraction > floor ? in_use / fraction : floor;
+}
+
+void count_released(size_t chunks) {
+  if (chunks == 0)
+    return;
+  stat_add(g_heap_stats->released_bytes, bytes_of(chunks));
+  stat_add(g_heap_stats->release_runs, 1);
+}
+
+}  // namespace
+
+// How many dirty chunks there are beyond those that may be.
+size_t PageHeap::surplus_locked() const {
+  const size_t bound = bound_of(in_use_, Config::kDirtyFraction, Config::kDirtyFloor);
+  return dirty_chunks_ > bound ? dirty_chunks_ - bound : 0;
+}
+
+// How many make the heap larger than it ever was.
+size_t PageHeap::above_peak_locked() const {
+  const size_t bound = bound_of(in_use_, Config::kPeakDirtyFraction, Config::kPeakDirtyFloor);
+  const size_t resident = in_use_ + dirty_chunks_;
+  if (resident <= peak_ || dirty_chunks_ <= bound ||
+      given_for_peak_ >= most_in_use_ * Config::kPeakGivenBack)
+    return 0;
+  const size_t surplus = dirty_chunks_ - bound;
+  return resident - peak_ < surplus ? resident - peak_ : surplus;
+}
+
+// Gives the oldest dirty run back, or its last `most` chunks. The lock is not held meanwhile.
+// Returns how many it was; 0 if the kernel refused.
+size_t PageHeap::give_back_locked(size_t most, uint32_t now_ms) {
+  size_t index = oldest_;
+  const Chunk* head = g_page_map.chunk(index);
+  size_t count = head->length;
+  const uint32_t freed_ms = head->record;
+  remove_locked(index);  // nobody can reach the run now
+  if (count > most) {
+    insert_locked(index, count - most, true, freed_ms);
+    index += count - most;
+    count = most;
+  }
+  mutex_.unlock();
+  const bool clean = vm::purge(g_page_map.address_of(index), bytes_of(count));
+  mutex_.lock();
+  insert_locked(index, count, !clean, now_ms);
+  return clean ? count : 0;
 }
 
 size_t PageHeap::purge(uint32_t now_ms, uint32_t decay_ms) {
@@ -352,37 +400,43 @@ size_t PageHeap::purge(uint32_t now_ms, uint32_t decay_ms) {
   mutex_.lock();
   // There are at most as many runs as dirty chunks: what others free meanwhile can wait.
   for (size_t rounds = dirty_chunks_; rounds > 0 && oldest_ != kNone; --rounds) {
-    const size_t index = oldest_;
-    const Chunk* head = g_page_map.chunk(index);
-    if (!is_due(now_ms, head->record, decay_ms) && !over_bound_locked())
+    const bool due = is_due(now_ms, g_page_map.chunk(oldest_)->record, decay_ms);
+    if (!due && surplus_locked() == 0)
       break;
-    const size_t count = head->length;
-    remove_locked(index);  // nobody can reach the run now: the lock need not be held for the call
-    mutex_.unlock();
-    const bool clean = vm::purge(g_page_map.address_of(index), bytes_of(count));
-    mutex_.lock();
-    insert_locked(index, count, !clean, now_ms);
-    if (!clean)
+    const size_t count = give_back_locked(SIZE_MAX, now_ms);
+    if (count == 0)
       break;
-    released += bytes_of(count);
+    released += count;
   }
   mutex_.unlock();
-  if (released > 0) {
-    stat_add(g_heap_stats->released_bytes, released);
-    stat_add(g_heap_stats->release_runs, 1);
-  }
-  return released;
+  count_released(released);
+  return bytes_of(released);
 }
 
-void PageHeap::balance() {
-  bool over = false;
-  {
-    MutexLock lock(mutex_);
-    over = over_bound_locked();
+void PageHeap::after_fresh(Grown grown) {
+  constexpr size_t kLeast = Config::kLeastGivenBack >> Config::kChunkShift;
+  size_t released = 0;
+  mutex_.lock();
+  if (most_in_use_ < in_use_)
+    most_in_use_ = in_use_;
+  for (size_t rounds = dirty_chunks_; rounds > 0 && oldest_ != kNone; --rounds) {
+    const size_t surplus = grown == Grown::kToLast ? surplus_locked() : 0;
+    const size_t above = above_peak_locked();
+    const size_t wanted = surplus > above ? surplus : above;
+    if (wanted == 0)
+      break;
+    const size_t count = give_back_locked(wanted > kLeast ? wanted : kLeast,
+                                          __atomic_load_n(&now_ms_, __ATOMIC_RELAXED));
+    if (count == 0)
+      break;
+    released += count;
+    if (surplus < above)
+      given_for_peak_ += count;
   }
-  // No run is INT32_MAX ms old: only the bound counts.
-  if (over)
-    purge(__atomic_load_n(&now_ms_, __ATOMIC_RELAXED), INT32_MAX);
+  if (peak_ < in_use_ + dirty_chunks_)
+    peak_ = in_use_ + dirty_chunks_;
+  mutex_.unlock();
+  count_released(released);
 }
 
 // ---- checks ---------------------------------------------------------------------------------

@@ -16,7 +16,9 @@
 //      one kind touch.                                                             (validate())
 //   2. clean: every byte is zero. dirty runs are also in the list by age: in the order in
 //      which they came, so that what is left of a run that was split waits once more.
-//   3. dirty bytes <= max(kDirtyFloor, in use / kDirtyFraction) after each purge that succeeds.
+//   3. dirty bytes <= max(kDirtyFloor, in use / kDirtyFraction) after each purge that succeeds, and
+//      after each growth of slabs. While the heap is larger than ever, kPeakDirtyFloor and so on:
+//      a program's peak is then what it used, and little of what it freed (docs/decisions, 0013).
 // Locks: mutex_, a leaf but for the meta allocator's. Never held across madvise or munmap of runs.
 // Called from: slab/cache (grow, release, large blocks) and the slow path's clock tick.
 
@@ -58,9 +60,11 @@ class PageHeap {
   // the oldest ones above the bound. Returns the bytes given back.
   size_t purge(uint32_t now_ms, uint32_t decay_ms);
 
-  // After fresh memory was taken while more dirty memory lies about than the bound allows: gives
-  // the oldest dirty runs back until it does not. Cheap when there is nothing to do.
-  void balance();
+  // After fresh memory was taken while dirty memory lies about that did not fit: gives the oldest
+  // dirty runs back, as many as are above the bound and as make the heap larger than it ever was;
+  // of a block that may be gone soon only the latter. Cheap when there is nothing to do.
+  enum class Grown : uint8_t { kToLast, kForABlock };
+  void after_fresh(Grown grown);
 
   // The clock of release(), in ms, moved by the slow path's tick.
   void set_now(uint32_t now_ms) { __atomic_store_n(&now_ms_, now_ms, __ATOMIC_RELAXED); }
@@ -101,7 +105,9 @@ class PageHeap {
   void remove_locked(size_t index) SC_REQUIRES(mutex_);
   void age_append_locked(size_t index) SC_REQUIRES(mutex_);
   void age_remove_locked(size_t index) SC_REQUIRES(mutex_);
-  bool over_bound_locked() const SC_REQUIRES(mutex_);
+  size_t surplus_locked() const SC_REQUIRES(mutex_);
+  size_t above_peak_locked() const SC_REQUIRES(mutex_);
+  size_t give_back_locked(size_t most, uint32_t now_ms) SC_REQUIRES(mutex_);
   void validate_bin_locked(const Runs& runs, size_t bin, bool dirty) SC_REQUIRES(mutex_);
   Runs& runs_of(bool dirty) { return dirty ? dirty_ : clean_; }
 
@@ -110,6 +116,10 @@ class PageHeap {
   size_t top_ SC_GUARDED_BY(mutex_) = 0;     // chunk number where the next segment goes
   size_t in_use_ SC_GUARDED_BY(mutex_) = 0;  // chunks
   size_t dirty_chunks_ SC_GUARDED_BY(mutex_) = 0;
+  // Seen by after_fresh(): the most of both together, and of the first.
+  size_t peak_ SC_GUARDED_BY(mutex_) = 0;
+  size_t most_in_use_ SC_GUARDED_BY(mutex_) = 0;
+  size_t given_for_peak_ SC_GUARDED_BY(mutex_) = 0;  // so that the peak did not grow
   uint32_t oldest_ SC_GUARDED_BY(mutex_) = kNone;
   uint32_t newest_ SC_GUARDED_BY(mutex_) = kNone;
   uint32_t now_ms_ = 0;

@@ -117,14 +117,15 @@ TEST(PageHeap, PurgeKeepsDirtyBytesUnderTheFloorHoweverYoung) {
   });
 }
 
-TEST(PageHeap, BalanceGivesBackWhatIsAboveTheBoundAndNoMore) {
+TEST(PageHeap, GrowthGivesBackWhatIsAboveTheBoundAndNoMore) {
   with_new_page_heap([] {
     const size_t run = take(40 * kMib / Config::kChunk);
+    g_page_heap.after_fresh(PageHeap::Grown::kToLast);
     release_at(100, run, kMib / Config::kChunk);
-    g_page_heap.balance();
+    g_page_heap.after_fresh(PageHeap::Grown::kToLast);
     EXPECT_EQ(g_heap_stats->free_dirty_bytes, kMib);
     release_at(100, run + kMib / Config::kChunk, 39 * kMib / Config::kChunk);
-    g_page_heap.balance();
+    g_page_heap.after_fresh(PageHeap::Grown::kToLast);
     EXPECT_LE(g_heap_stats->free_dirty_bytes, Config::kDirtyFloor);
   });
 }
@@ -137,6 +138,58 @@ TEST(PageHeap, TheBoundOnDirtyBytesGrowsWithWhatIsInUse) {
     EXPECT_EQ(g_page_heap.purge(100, 1000000), 0U);  // a quarter of 400 MiB may stay
     release_at(100, used, 100 * kMib / Config::kChunk);
     EXPECT_GT(g_page_heap.purge(100, 1000000), 0U);
+  });
+}
+
+constexpr size_t chunks_of(size_t mebibytes) {
+  return mebibytes * kMib / Config::kChunk;
+}
+
+// In use: 100 MiB, the most so far. Then 10 of them are free, and dirty.
+size_t use_100_and_free_10() {
+  const size_t run = take(chunks_of(100));
+  g_page_heap.after_fresh(PageHeap::Grown::kToLast);
+  release_at(100, run, chunks_of(10));
+  return run;
+}
+
+TEST(PageHeap, WhatMakesItLargerThanEverGoesBack) {
+  with_new_page_heap([] {
+    (void)use_100_and_free_10();
+    (void)take(chunks_of(12));  // fits into nothing that is free
+    g_page_heap.after_fresh(PageHeap::Grown::kForABlock);
+    EXPECT_LE(g_heap_stats->free_dirty_bytes, 102 * kMib / Config::kPeakDirtyFraction);
+    EXPECT_GT(g_heap_stats->free_dirty_bytes, 102 * kMib / Config::kPeakDirtyFraction - kMib);
+  });
+}
+
+TEST(PageHeap, OnlyAsMuchGoesBackAsItGrew) {
+  with_new_page_heap([] {
+    const size_t run = use_100_and_free_10();
+    for (size_t at = 20; at < 24; ++at)  // 4 holes of 1 MiB
+      release_at(100, run + chunks_of(2 * at), chunks_of(1));
+    g_page_heap.after_fresh(PageHeap::Grown::kForABlock);
+    EXPECT_EQ(g_heap_stats->free_dirty_bytes, 14 * kMib);  // it has not grown
+    (void)take(chunks_of(11));
+    g_page_heap.after_fresh(PageHeap::Grown::kForABlock);
+    EXPECT_EQ(g_heap_stats->free_dirty_bytes, 3 * kMib);
+  });
+}
+
+TEST(PageHeap, WhatGoesBackToKeepThePeakIsBounded) {
+  with_new_page_heap([] {
+    const size_t most = 112 * kMib;
+    size_t run = use_100_and_free_10();
+    for (int i = 0; i < 100; ++i) {  // each time what is free is too small by a chunk
+      const size_t next = take(chunks_of(10) + 1);
+      g_page_heap.after_fresh(PageHeap::Grown::kForABlock);
+      if (i > 0)
+        release_at(100, run, chunks_of(10) + 1);
+      run = next;
+      (void)take(1);
+    }
+    EXPECT_GT(g_heap_stats->released_bytes, 0U);
+    EXPECT_LE(g_heap_stats->released_bytes, most * Config::kPeakGivenBack + 10 * kMib);
   });
 }
 
