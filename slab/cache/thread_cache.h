@@ -240,7 +240,7 @@ class ThreadCache {
   void flush_bin(unsigned id);
   void flush_tracked(unsigned id);
   static void leave_current(KmemCache* cache, Slab*& current);
-  void flush_idle();
+  void flush_lists();
   void heed_if_asked();
   void visit();
 

@@ -3,10 +3,11 @@
 // The part of ThreadCache that gives back: from a thread's lists to the slabs.
 //
 //   flush_list, flush_reserve ─► give_back: sorted by slab ─► KmemCache::put
-//   flush_idle, flush_all     ─► flush_bin of each cache, CURRENT slabs too
+//   flush_lists, flush_all    ─► flush_bin of each cache, CURRENT slabs too
 
 #include "slab/base/panic.h"
 #include "slab/cache/cache_table.h"
+#include "slab/cache/decay.h"
 #include "slab/cache/thread_cache.h"
 
 namespace slabscope {
@@ -132,16 +133,20 @@ void ThreadCache::flush_ids(unsigned first, unsigned count) {
   inside_ = false;
 }
 
-// Bins in which nothing happened since the last look give their objects back.
-void ThreadCache::flush_idle() {
+// The lists of all bins go back, those in use too: what lies at their ends may keep a slab each,
+// and to fill a list again takes a millionth of the time between two looks. Bins in which nothing
+// happened since the last look also forget what they had earned.
+void ThreadCache::flush_lists() {
   inside_ = true;
   for (unsigned id = Config::kFirstMallocId; id < id_limit(); ++id) {
     if (!has_bin(id))
       continue;
     BinSlow& s = slow(id);
     const uint32_t now = operations(id);
-    if (now == s.scanned_at) {
+    const bool idle = now == s.scanned_at;
+    if (idle || decay_ms() != 0)  // without a decay time looks follow one another
       flush_bin(id);
+    if (idle) {
       s.cap = Config::kBinMinObjects;
       s.slack = 0;
       s.crowded = false;

@@ -111,6 +111,7 @@ ThreadCache* ThreadRegistry::open_locked(ThreadCache* cache) {
   __atomic_store_n(&cache->used_, true, __ATOMIC_RELEASE);  // total() asks without the lock
   cache->rng_ = seed_for(cache);
   cache->open_sampling();
+  cache->last_scan_ms_ = coarse_monotonic_ms();
   cache->opened_ = true;
   return cache;
 }

@@ -13,6 +13,7 @@
 #include "slab/cache/decay.h"
 #include "slab/cache/object_cache.h"
 #include "slab/cache/thread_cache.h"
+#include "slab/pages/page_heap.h"
 
 namespace slabscope {
 namespace {
@@ -106,10 +107,11 @@ void ThreadCache::visit() {
   g_hooks.tick(now_ms);
   if (SC_UNLIKELY(thinning_ != 0))
     relax_sampling(now_ms);
-  if (now_ms - last_scan_ms_ < decay_ms())
+  if (now_ms - last_scan_ms_ < decay_ms() / 2)
     return;
   last_scan_ms_ = now_ms;
-  flush_idle();
+  flush_lists();
+  g_page_heap.purge(now_ms, decay_ms());  // what that made free runs, above the bound
 }
 
 }  // namespace slabscope

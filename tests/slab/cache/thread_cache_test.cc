@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <vector>
 
 #include "tests/slab/slab_fixture.h"
@@ -251,6 +252,35 @@ TEST(ThreadCache, ListsNobodyUsesAreFlushedAtATick) {
               cache->flush_all();
               testing::validate_heap();
               return 0;
+            }),
+            0);
+}
+
+// Objects at the end of a list that is in use would keep the slabs they lie in.
+TEST(ThreadCache, ListsInUseAreFlushedTooNowAndThen) {
+  EXPECT_EQ(testing::in_child([] {
+              set_decay_ms(40);
+              (void)g_threads.current_or_start();
+              give(take(20));
+              const void* last = my_bin(kId)->head;
+              while (last != nullptr && static_cast<const FreeObject*>(last)->next != nullptr)
+                last = static_cast<const FreeObject*>(last)->next;
+              if (last == nullptr)
+                return 1;
+              // Until the last object of the list is no longer on it, at most 10 s.
+              const auto is_listed = [last] {
+                for (const FreeObject* o = my_bin(kId)->head; o != nullptr; o = o->next) {
+                  if (o == last)
+                    return true;
+                }
+                return false;
+              };
+              const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+              while (is_listed() && std::chrono::steady_clock::now() < end) {
+                deallocate(allocate(kSize));  // the first one alone
+                deallocate(allocate(100000));
+              }
+              return is_listed() ? 2 : 0;
             }),
             0);
 }
