@@ -25,7 +25,7 @@ SC_INLINE void* or_enomem(void* block) {
 }
 
 // glibc's memalign takes any alignment and rounds it up to a power of two.
-void* aligned(size_t alignment, size_t size) {
+SC_NOINLINE void* aligned(size_t alignment, size_t size) {
   if (alignment > SIZE_MAX / 2 + 1) {
     errno = EINVAL;
     return nullptr;
@@ -94,9 +94,12 @@ SC_EXPORT void* reallocarray(void* block, size_t count, size_t size) {
 SC_EXPORT int posix_memalign(void** result, size_t alignment, size_t size) {
   if (!slabscope::is_power_of_two(alignment) || alignment % sizeof(void*) != 0)
     return EINVAL;
-  void* block = slabscope::aligned(alignment, size);
-  if (block == nullptr)
-    return ENOMEM;
+  void* block = slabscope::pop_aligned(alignment, size);
+  if (SC_UNLIKELY(block == nullptr)) {
+    block = slabscope::aligned(alignment, size);
+    if (block == nullptr)
+      return ENOMEM;
+  }
   *result = block;
   return 0;
 }
@@ -106,7 +109,8 @@ SC_EXPORT void* aligned_alloc(size_t alignment, size_t size) {
     errno = EINVAL;
     return nullptr;
   }
-  return slabscope::aligned(alignment, size);
+  void* block = slabscope::pop_aligned(alignment, size);
+  return SC_LIKELY(block != nullptr) ? block : slabscope::aligned(alignment, size);
 }
 
 SC_EXPORT void* memalign(size_t alignment, size_t size) {

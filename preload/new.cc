@@ -52,10 +52,15 @@ SC_INLINE void* new_block(size_t size, OnFailure on_failure) {
   return SC_LIKELY(block != nullptr) ? block : retry(size, Config::kGranule, on_failure);
 }
 
-void* new_aligned(size_t size, std::align_val_t alignment, OnFailure on_failure) {
-  void* block = allocate_aligned(static_cast<size_t>(alignment), size);
-  return SC_LIKELY(block != nullptr) ? block
-                                     : retry(size, static_cast<size_t>(alignment), on_failure);
+SC_NOINLINE void* new_aligned_slow(size_t size, size_t alignment, OnFailure on_failure) {
+  void* block = allocate_aligned(alignment, size);
+  return block != nullptr ? block : retry(size, alignment, on_failure);
+}
+
+SC_INLINE void* new_aligned(size_t size, std::align_val_t alignment, OnFailure on_failure) {
+  const auto boundary = static_cast<size_t>(alignment);
+  void* block = pop_aligned(boundary, size);
+  return SC_LIKELY(block != nullptr) ? block : new_aligned_slow(size, boundary, on_failure);
 }
 
 }  // namespace

@@ -47,6 +47,18 @@ SC_INLINE void* pop_listed(size_t size) {
   return nullptr;
 }
 
+// The same with `alignment`, a power of two: slabs begin on boundaries of a chunk, so the objects of
+// a fine class whose size is a multiple of it are aligned. nullptr for all but fine classes.
+SC_INLINE void* pop_aligned(size_t alignment, size_t size) {
+  const size_t multiple = alignment < Config::kGranule ? Config::kGranule : alignment;
+  if (SC_UNLIKELY(size > Config::kFineMax))
+    return nullptr;
+  const size_t rounded = (size + multiple - 1) & ~(multiple - 1);
+  if (SC_UNLIKELY(rounded > Config::kFineMax))
+    return nullptr;
+  return pop_fast(bin_at(t_malloc_bins, SizeClass::fine_offset(rounded)));
+}
+
 SC_INLINE void* allocate(size_t size) {
   void* object = pop_listed(size);
   return SC_LIKELY(object != nullptr) ? object : allocate_slow(size);
