@@ -47,8 +47,8 @@ SC_INLINE void* pop_listed(size_t size) {
   return nullptr;
 }
 
-// The same with `alignment`, a power of two: slabs begin on boundaries of a chunk, so the objects of
-// a fine class whose size is a multiple of it are aligned. nullptr for all but fine classes.
+// The same with `alignment`, a power of two: slabs begin on boundaries of a chunk, so the objects
+// of a fine class whose size is a multiple of it are aligned. nullptr for all but fine classes.
 SC_INLINE void* pop_aligned(size_t alignment, size_t size) {
   const size_t multiple = alignment < Config::kGranule ? Config::kGranule : alignment;
   if (SC_UNLIKELY(size > Config::kFineMax))

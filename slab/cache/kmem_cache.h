@@ -95,10 +95,22 @@ class KmemCache {
   // The number of `object` in its slab; kNotAnObject if no object starts there.
   static constexpr uint32_t kNotAnObject = UINT32_MAX;
   uint32_t index_of(const Slab* slab, const void* object) const {
-    const auto offset = static_cast<uint32_t>(static_cast<const char*>(object) - slab->base);
-    const uint32_t index = divider_.divide(offset);
-    return index < capacity_ && index * object_size_ == offset ? index : kNotAnObject;
+    return places().index_of(slab->base, object);
   }
+
+  // Where objects are in a slab: for loops, a copy that stays in registers.
+  struct Places {
+    Divider divider;
+    uint32_t object_size;
+    uint32_t capacity;
+
+    uint32_t index_of(const char* base, const void* object) const {
+      const auto offset = static_cast<uint32_t>(static_cast<const char*>(object) - base);
+      const uint32_t index = divider.divide(offset);
+      return index < capacity && index * object_size == offset ? index : kNotAnObject;
+    }
+  };
+  Places places() const { return {divider_, object_size_, capacity_}; }
 
   // Whether the last slab stays when it is empty, for a program that frees and allocates in turn
   // (so it is after init), or goes to the page heap too.

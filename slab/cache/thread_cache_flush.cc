@@ -12,15 +12,39 @@
 
 namespace slabscope {
 
+namespace {
+
+[[noreturn]] SC_COLD void no_object(const void* object) {
+  stat_add(g_heap_stats->errors_invalid_free, 1);
+  panic("invalid free of", object, "no object starts there");
+}
+
+// The slab of `cache` that holds `object`; panics if there is none.
+Slab* slab_of(const KmemCache* cache, const void* object) {
+  const Chunk* chunk = g_page_map.find(object);
+  Slab* slab = chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
+                   ? chunk->slab
+                   : nullptr;
+  if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache))
+    no_object(object);
+  return slab;
+}
+
+}  // namespace
+
 // Returns up to `limit` objects of `list` to their slabs, one put() a slab and batch; panics if one
 // of them is no object of the cache. Returns how many it was.
 uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit) {
-  // Eight open chains, found by the slab's address: objects freed together mostly come from few
-  // slabs, and a chain that is pushed out early only costs one more compare-and-swap.
+  // Open chains, found by the chunk's number: objects freed together mostly come from few slabs,
+  // and a chain that is pushed out early only costs one more compare-and-swap. While objects of a
+  // chunk are in its chain, they are out, and the slab stays what it is.
   struct Open {
-    Slab* slab;
+    uintptr_t chunk = 0;
+    Slab* slab = nullptr;
+    const char* base = nullptr;
     Chain chain;
-  } open[kOpenChains] = {};
+  } open[kOpenChains];
+  const KmemCache::Places places = cache->places();
   uint64_t given = 0;
   uint64_t remote = 0;
   const auto close = [&](Open& entry) {
@@ -30,27 +54,22 @@ uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, 
       remote += entry.chain.count;
     }
     cache->put(entry.slab, entry.chain);
-    entry = {};
+    entry.chain = {};
   };
-  while (list != nullptr && given < limit) {
+  for (; list != nullptr && given < limit; ++given) {
     FreeObject* object = list;
     list = object->next;
-    const Chunk* chunk = g_page_map.find(object);
-    Slab* slab = chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
-                     ? chunk->slab
-                     : nullptr;
-    if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache ||
-                    cache->index_of(slab, object) == KmemCache::kNotAnObject)) {
-      stat_add(g_heap_stats->errors_invalid_free, 1);
-      panic("invalid free of", object, "no object starts there");
-    }
-    Open& entry = open[(reinterpret_cast<uintptr_t>(slab) / sizeof(Slab)) % kOpenChains];
-    if (entry.slab != slab) {
+    const uintptr_t chunk = reinterpret_cast<uintptr_t>(object) >> Config::kChunkShift;
+    Open& entry = open[chunk % kOpenChains];
+    if (entry.chunk != chunk) {
       close(entry);
-      entry.slab = slab;
+      entry.chunk = chunk;
+      entry.slab = slab_of(cache, object);
+      entry.base = entry.slab->base;
     }
+    if (SC_UNLIKELY(places.index_of(entry.base, object) == KmemCache::kNotAnObject))
+      no_object(object);
     entry.chain.push(object);
-    ++given;
   }
   for (Open& entry : open)
     close(entry);
