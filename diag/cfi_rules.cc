@@ -14,7 +14,6 @@ constexpr unsigned kMaxRemembered = 2;
 constexpr uint8_t kIndexVersion = 1;
 constexpr uint8_t kUdata4 = 0x03;
 constexpr uint8_t kDataRelativeSdata4 = 0x3b;  // DW_EH_PE_datarel | DW_EH_PE_sdata4
-constexpr uintptr_t kIndexEntryBytes = 8;      // two sdata4: first pc, FDE
 
 // DW_CFA_*
 enum Instruction : uint8_t {
@@ -322,36 +321,46 @@ std::optional<CfiFunction> parse_function(ByteRange bounds, uintptr_t fde) {
   return function;
 }
 
-std::optional<CfiFunction> find_function(ByteRange bounds, uintptr_t index, uintptr_t pc) {
+std::optional<CfiIndex> read_index(ByteRange bounds, uintptr_t index) {
   if (!bounds.contains(index))
     return std::nullopt;
+  CfiIndex head{};
   ByteCursor cursor({index, bounds.high});
   const uint8_t version = cursor.u8();
-  const uint8_t section_encoding = cursor.u8();
+  head.frames_encoding = cursor.u8();
   const uint8_t count_encoding = cursor.u8();
   const uint8_t table_encoding = cursor.u8();
   if (version != kIndexVersion || count_encoding != kUdata4 ||
       table_encoding != kDataRelativeSdata4)
     return std::nullopt;
-  static_cast<void>(cursor.pointer_value(section_encoding));
-  const uint32_t count = cursor.u32();
-  const uintptr_t table = cursor.at();
-  if (!cursor.ok() || count > (bounds.high - table) / kIndexEntryBytes)
+  head.frames = cursor.at();
+  head.frames += cursor.pointer_value(head.frames_encoding);
+  head.count = cursor.u32();
+  head.table = cursor.at();
+  if (!cursor.ok() || head.count > (bounds.high - head.table) / CfiIndex::kEntryBytes)
     return std::nullopt;
+  return head;
+}
+
+std::optional<CfiFunction> find_function(ByteRange bounds, uintptr_t index, uintptr_t pc) {
+  const auto head = read_index(bounds, index);
+  if (!head)
+    return std::nullopt;
+  const uintptr_t table = head->table;
   const auto wanted = static_cast<intptr_t>(pc - index);
   // The last entry that begins at pc or before.
   uint32_t low = 0;
-  uint32_t high = count;
+  uint32_t high = head->count;
   while (low < high) {
     const uint32_t middle = low + (high - low) / 2;
-    if (word_at(table + middle * kIndexEntryBytes) <= wanted)
+    if (word_at(table + middle * CfiIndex::kEntryBytes) <= wanted)
       low = middle + 1;
     else
       high = middle;
   }
   if (low == 0)
     return std::nullopt;
-  const intptr_t entry = word_at(table + (low - 1) * kIndexEntryBytes + 4);
+  const intptr_t entry = word_at(table + (low - 1) * CfiIndex::kEntryBytes + 4);
   auto function = parse_function(bounds, index + static_cast<uintptr_t>(entry));
   if (!function || !function->code.contains(pc))
     return std::nullopt;

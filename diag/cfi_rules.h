@@ -103,6 +103,19 @@ struct CfiFunction {
   }
 };
 
+// The head of an .eh_frame_hdr (LSB 5.0 Core, 10.6.2), in the form that all linkers write.
+struct CfiIndex {
+  static constexpr uintptr_t kEntryBytes = 8;  // two sdata4: first pc, FDE
+
+  uint8_t frames_encoding;
+  uintptr_t frames;  // .eh_frame, if the encoding is relative to the field
+  uintptr_t table;
+  uint32_t count;  // of the table's entries, which lie inside the bounds
+
+  [[nodiscard]] uintptr_t end() const { return table + count * kEntryBytes; }
+};
+[[nodiscard]] std::optional<CfiIndex> read_index(ByteRange bounds, uintptr_t index);
+
 // The function that holds `pc`, by the .eh_frame_hdr at `index`. Everything lies inside `bounds`.
 [[nodiscard]] std::optional<CfiFunction> find_function(ByteRange bounds, uintptr_t index,
                                                        uintptr_t pc);

@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
-#include <cstring>
 
 #include "diag/abi/layout.h"
 #include "diag/cfi_object.h"
@@ -40,23 +39,7 @@ constinit std::atomic<uint32_t> g_returns{0};
 enum class Tells : uint32_t { kUnknown = 0, kYes = 1, kNo = 2 };
 constinit std::atomic<Tells> g_kernel_tells{Tells::kUnknown};
 
-// The head of .eh_frame_hdr in the encodings that all linkers use (LSB 5.0 Core, 10.6.2).
-struct IndexHead {
-  uint8_t version;
-  uint8_t encoding;  // of `frames`
-  uint8_t count_encoding;
-  uint8_t table_encoding;
-  int32_t frames;  // .eh_frame, from here
-  uint32_t count;
-};
 constexpr uint8_t kPcRelativeSdata4 = 0x1b;
-constexpr uintptr_t kIndexEntryBytes = 8;
-
-IndexHead head_at(uintptr_t index) {
-  IndexHead head;
-  memcpy(&head, reinterpret_cast<const void*>(index), sizeof head);
-  return head;
-}
 
 // Those within [low, high).
 ByteRange whole_pages(uintptr_t low, uintptr_t high) {
@@ -129,20 +112,18 @@ bool are_of_files(ByteRange pages) {
 TablePages returnable_pages(const CfiObject& object, const CfiSegment& segment) {
   if (segment.flags == 0 || (segment.flags & PF_W) != 0 || has_text_relocations(object.loaded))
     return {};
-  const IndexHead head = head_at(object.index);
-  if (head.encoding != kPcRelativeSdata4)
+  const auto head = read_index(segment.bytes, object.index);
+  if (!head || head->frames_encoding != kPcRelativeSdata4)
     return {};
-  const uintptr_t index_end = object.index + sizeof head + head.count * kIndexEntryBytes;
-  const uintptr_t frames = object.index + offsetof(IndexHead, frames) + head.frames;
+  const uintptr_t frames = head->frames;
   TablePages pages;
   if (frames < object.index) {
     pages.before = whole_pages(frames, object.index);
-    pages.after = whole_pages(object.index + 1, index_end);
+    pages.after = whole_pages(object.index + 1, head->end());
   } else if ((segment.flags & PF_X) == 0) {
     pages.after = whole_pages(object.index + 1, segment.bytes.high);
   }
-  if (!segment.bytes.contains(frames) || index_end > segment.bytes.high ||
-      !are_of_files(pages.before) || !are_of_files(pages.after))
+  if (!segment.bytes.contains(frames) || !are_of_files(pages.before) || !are_of_files(pages.after))
     return {};
   return pages;
 }

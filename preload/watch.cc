@@ -147,10 +147,6 @@ constexpr unsigned kOwnFrames = 1;
 // Unwind tables may make the program this part larger than its heap does.
 constexpr uint64_t kTablesShare = 64;
 
-uint64_t heap_bytes() {
-  return stat_get(g_heap_stats->mapped_slab_bytes) + stat_get(g_heap_stats->mapped_large_bytes);
-}
-
 uint32_t capture() {
   g_watch.objects.expect_add();
   uintptr_t frames[abi::kMaxFrames];
@@ -163,7 +159,7 @@ uint32_t capture() {
   const uint32_t handle =
       g_watch.depot.insert(frames, stack.count, g_watch.modules.generation(), &is_new);
   if (is_new) {
-    diag::allow_table_bytes(heap_bytes() / kTablesShare);
+    diag::allow_table_bytes(heap_bytes_in_use() / kTablesShare);
     g_watch.modules.note_stack(frames, stack.count);
     g_watch.depot.set_generation(handle, g_watch.modules.generation());
   } else if (handle != 0 && sampling() == 1) {

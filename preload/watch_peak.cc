@@ -85,9 +85,7 @@ bool record() {
 }  // namespace
 
 void watch_peak(uint32_t now_ms) {
-  const abi::ProcessCounters& counters = g_watch.file.counters();
-  const uint64_t mapped =
-      stat_get(counters.mapped_slab_bytes) + stat_get(counters.mapped_large_bytes);
+  const uint64_t mapped = heap_bytes_in_use();
   const uint64_t least = wanted();
   const bool new_ms = __atomic_load_n(&g_looked.ms, __ATOMIC_RELAXED) != now_ms;
   if (mapped < least || (mapped == load(g_looked.mapped) && !new_ms))

@@ -84,14 +84,6 @@ void* allocate_large(size_t size, size_t alignment, Fill fill, size_t requested)
 
 // ---- the slow half of free ------------------------------------------------------------------
 
-// The slab that `block` lies in, nullptr if it lies in none.
-Slab* slab_of(const void* block) {
-  const Chunk* chunk = g_page_map.find(block);
-  return chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
-             ? chunk->slab
-             : nullptr;
-}
-
 [[noreturn]] SC_COLD void invalid_free(void* block, const char* detail) {
   stat_add(g_heap_stats->errors_invalid_free, 1);
   panic("invalid free of", block, detail);
@@ -162,7 +154,7 @@ void* allocate_aligned(size_t alignment, size_t size) {
 void deallocate_slow(void* block) {
   if (block == nullptr)
     return;
-  Slab* slab = slab_of(block);
+  Slab* slab = g_page_map.slab_of(block);
   if (SC_LIKELY(slab != nullptr)) {
     KmemCache* cache = slab->cache.load(std::memory_order_acquire);
     if (SC_UNLIKELY(cache == nullptr)) {
@@ -204,7 +196,7 @@ void deallocate_slow(void* block) {
 size_t usable_size(void* block) {
   if (block == nullptr)
     return 0;
-  const Slab* slab = slab_of(block);
+  const Slab* slab = g_page_map.slab_of(block);
   if (slab != nullptr) {
     const KmemCache* cache = slab->cache.load(std::memory_order_acquire);
     if (cache != nullptr) {
@@ -226,7 +218,7 @@ namespace {
 
 // A tracked block was resized, a large one perhaps to another address: its record follows.
 void retrack(void* block, size_t size) {
-  Slab* slab = slab_of(block);
+  Slab* slab = g_page_map.slab_of(block);
   if (slab == nullptr) {
     const uint32_t record = large_record(block);
     if (record != 0)

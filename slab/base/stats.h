@@ -79,6 +79,10 @@ SC_INLINE void stat_sub(uint64_t& field, uint64_t value) {
 SC_INLINE uint64_t stat_get(const uint64_t& field) {
   return __atomic_load_n(&field, __ATOMIC_RELAXED);
 }
+// In slabs and large blocks, what is free in them included.
+SC_INLINE uint64_t heap_bytes_in_use() {
+  return stat_get(g_heap_stats->mapped_slab_bytes) + stat_get(g_heap_stats->mapped_large_bytes);
+}
 SC_INLINE void stat_set(uint64_t& field, uint64_t value) {
   __atomic_store_n(&field, value, __ATOMIC_RELAXED);
 }

@@ -21,10 +21,7 @@ namespace {
 
 // The slab of `cache` that holds `object`; panics if there is none.
 Slab* slab_of(const KmemCache* cache, const void* object) {
-  const Chunk* chunk = g_page_map.find(object);
-  Slab* slab = chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
-                   ? chunk->slab
-                   : nullptr;
+  Slab* slab = g_page_map.slab_of(object);
   if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache))
     no_object(object);
   return slab;

@@ -91,6 +91,14 @@ class PageMap {
     const size_t index = index_of(address);
     return index < limit_ ? chunk(index) : nullptr;
   }
+  // The slab that `address` lies in, nullptr if it lies in none. What the chunk is must not change
+  // meanwhile: the caller has an object there, or takes it for one.
+  Slab* slab_of(const void* address) const {
+    const Chunk* chunk = find(address);
+    return chunk != nullptr && chunk->kind.load(std::memory_order_acquire) == ChunkKind::kSlab
+               ? chunk->slab
+               : nullptr;
+  }
 
   uintptr_t base() const { return base_; }
   size_t bytes() const { return limit_ << Config::kChunkShift; }

@@ -146,12 +146,18 @@ constexpr size_t kCount = 8;
 constexpr size_t kIndexAt = 2 * kPage + 100;
 constexpr uint32_t kFunctions = 600;  // more than one page of index
 
+// An object as GNU ld makes it, with a third of its pages before its index.
+struct Library {
+  Library() { pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions)); }
+
+  Pages pages{kCount};
+  Object object{pages, kCount, kIndexAt};
+};
+
 TEST(TablePages, BehindTheFirstPageOfTheIndexToTheEnd) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  const Object object(pages, kCount, kIndexAt);
-  const TablePages found = object.returnable();
-  expect_range(found.after, pages.range(3, kCount));
+  Library library;
+  const TablePages found = library.object.returnable();
+  expect_range(found.after, library.pages.range(3, kCount));
   EXPECT_EQ(found.before.low, found.before.high);
 }
 
@@ -168,33 +174,27 @@ TEST(TablePages, FramesBeforeTheIndexAndWhatIsWithinIt) {
 }
 
 TEST(TablePages, NoneWhereCodeMayFollow) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  Object object(pages, kCount, kIndexAt);
-  object.set_flags(PF_R | PF_X);
-  expect_none(object.returnable());
+  Library library;
+  library.object.set_flags(PF_R | PF_X);
+  expect_none(library.object.returnable());
 }
 
 TEST(TablePages, NoneOfSegmentsThatAreWritableOrUnknown) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  Object object(pages, kCount, kIndexAt);
-  object.set_flags(PF_R | PF_W);
-  expect_none(object.returnable());
-  object.set_flags(0);
-  expect_none(object.returnable());
+  Library library;
+  library.object.set_flags(PF_R | PF_W);
+  expect_none(library.object.returnable());
+  library.object.set_flags(0);
+  expect_none(library.object.returnable());
 }
 
 TEST(TablePages, NoneOfObjectsWithTextRelocations) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  Object object(pages, kCount, kIndexAt);
-  object.set_dynamic(DT_TEXTREL, 0);
-  expect_none(object.returnable());
-  object.set_dynamic(DT_FLAGS, DF_TEXTREL);
-  expect_none(object.returnable());
-  object.set_dynamic(DT_FLAGS, DF_BIND_NOW);
-  EXPECT_NE(object.returnable().after.high, 0U);
+  Library library;
+  library.object.set_dynamic(DT_TEXTREL, 0);
+  expect_none(library.object.returnable());
+  library.object.set_dynamic(DT_FLAGS, DF_TEXTREL);
+  expect_none(library.object.returnable());
+  library.object.set_dynamic(DT_FLAGS, DF_BIND_NOW);
+  EXPECT_NE(library.object.returnable().after.high, 0U);
 }
 
 TEST(TablePages, NoneWhereTheFileWasReplacedByOtherMemory) {
@@ -237,36 +237,30 @@ uint64_t sum_of(const Pages& pages) {
 }
 
 TEST(TablePages, GoBackAndCanBeReadAgain) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  const uint64_t before = sum_of(pages);
-  ASSERT_EQ(resident_pages(pages, kCount), kCount);
-  const Object object(pages, kCount, kIndexAt);
-  object.read();
-  EXPECT_EQ(resident_pages(pages, kCount), 3U);
-  EXPECT_EQ(sum_of(pages), before);
+  Library library;
+  const uint64_t before = sum_of(library.pages);
+  ASSERT_EQ(resident_pages(library.pages, kCount), kCount);
+  library.object.read();
+  EXPECT_EQ(resident_pages(library.pages, kCount), 3U);
+  EXPECT_EQ(sum_of(library.pages), before);
 }
 
 TEST(TablePages, StayWhileTheyAreAllowed) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  static_cast<void>(sum_of(pages));
-  const Object object(pages, kCount, kIndexAt);
+  Library library;
+  static_cast<void>(sum_of(library.pages));
   allow_table_bytes(size_t{1} << 30);
-  object.read();
-  EXPECT_EQ(resident_pages(pages, kCount), kCount);
+  library.object.read();
+  EXPECT_EQ(resident_pages(library.pages, kCount), kCount);
   allow_table_bytes(0);
 }
 
 TEST(TablePages, GoBackLessOftenTheMoreOftenTheyDid) {
-  Pages pages(kCount);
-  pages.put_file(0, file_with_index(kCount * kPage, kIndexAt, 5000, kFunctions));
-  const Object object(pages, kCount, kIndexAt);
+  Library library;
   unsigned returns = 0;
   for (unsigned i = 0; i < 800; ++i) {
-    static_cast<void>(sum_of(pages));
-    object.read();
-    returns += resident_pages(pages, kCount) < kCount ? 1U : 0U;
+    static_cast<void>(sum_of(library.pages));
+    library.object.read();
+    returns += resident_pages(library.pages, kCount) < kCount ? 1U : 0U;
   }
   EXPECT_GT(returns, 60U);  // sqrt(8 * 800)
   EXPECT_LT(returns, 100U);
