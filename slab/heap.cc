@@ -18,7 +18,7 @@
 namespace slabscope {
 namespace {
 
-void* no_memory(size_t size) {
+SC_COLD void* no_memory(size_t size) {
   stat_add(g_heap_stats->failures_no_memory, 1);
   g_hooks.event({HeapEvent::Kind::kOutOfMemory, 0, size, nullptr});
   return nullptr;
@@ -46,12 +46,25 @@ void* take_small(unsigned id, size_t size) {
   return SC_LIKELY(object != nullptr) ? object : allocate_small(id, size);
 }
 
+// The kernel has no more memory. What is free may be enough, but lie in pieces: slabs that lists
+// keep, and dirty runs beside clean ones. Whether it is worth another try.
+SC_COLD bool gather_free_runs(ThreadCache& cache, size_t size) {
+  if (stat_get(g_heap_stats->mapped_free_bytes) < size)
+    return false;
+  cache.flush_all();
+  decay_everything();
+  return true;
+}
+
 // A block of the thread's group, or of malloc's own.
 LargeBlock take_large(ThreadCache& cache, size_t size, size_t alignment, unsigned* owner) {
   if (in_group(cache))
     return group_allocate_large(cache, size, alignment, owner);
   *owner = Config::kLargeId;
-  return large_allocate(size, alignment);
+  LargeBlock block = large_allocate(size, alignment);
+  if (SC_UNLIKELY(block.address == nullptr) && gather_free_runs(cache, size))
+    block = large_allocate(size, alignment);
+  return block;
 }
 
 // `requested` is what the program asked for, of `size` bytes.
@@ -102,7 +115,7 @@ void free_tracked_object(KmemCache* cache, Slab* slab, void* block) {
 }
 
 // A pointer that is neither in a slab nor a large block: another allocator's, or nobody's.
-void free_unknown(void* block) {
+SC_COLD void free_unknown(void* block) {
   if (g_page_map.find(block) != nullptr) {
     // In the window: it was ours once, or is the inside of something.
     stat_add(g_heap_stats->errors_double_free, 1);

@@ -73,6 +73,10 @@ int limited() {
     void* untouched = nullptr;
     SC_EXPECT(posix_memalign(&untouched, 64, 8 << 20) == ENOMEM && untouched == nullptr);
     release(list, bytes);
+    // All of that is free again, if in many pieces, and some of it in lists.
+    void* large = opaque(malloc(count * bytes / 8));
+    SC_EXPECT(large != nullptr);
+    free(large);
     // What came back can be had again, at least for the most part.
     const size_t second = exhaust(list, bytes);
     SC_EXPECT(second >= count - count / 8 - 1);
