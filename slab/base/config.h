@@ -85,11 +85,14 @@ struct Config {
   // Caches of ended threads that wait, lists and all, for the next thread to take them.
   static constexpr unsigned kWarmCaches = 16;
   // Mean bytes between two samples, unless somebody asks for another number; at this one a thread
-  // takes at most kPacedSamples in kPacedMs, which is 2000 a second and at a few us each under 1 %
-  // of its time (thread_sampling.cc).
+  // takes at most kPacedSamples in kPacedMs, which is 2000 a second. One that took longer than
+  // kPacedNs counts for as many, up to kMostPaced: then samples take 1/128 of a thread's time at
+  // most (thread_sampling.cc).
   static constexpr uint32_t kSampleInterval = 512 << 10;
   static constexpr uint32_t kPacedSamples = 64;
   static constexpr uint32_t kPacedMs = 32;
+  static constexpr uint32_t kPacedNs = 4096;
+  static constexpr uint32_t kMostPaced = 16;
   static constexpr uint32_t kMaxThinning = 12;    // 2 GiB between two
   static constexpr uint32_t kVisitsPerTick = 64;  // slow-path visits between two looks at the clock
 

@@ -2,6 +2,7 @@
 
 #include "slab/cache/thread_cache.h"
 
+#include "slab/base/clock.h"
 #include "slab/base/panic.h"
 #include "slab/cache/cache_table.h"
 #include "slab/cache/decay.h"
@@ -256,6 +257,7 @@ FreeObject* ThreadCache::take_tracked(unsigned id, Slab** slab) {
 
 uint32_t ThreadCache::capture() {
   const bool grouped = groups_.base != 0;
+  const uint64_t began = is_paced() ? monotonic_ns() : 0;
   busy_ = true;
   if (SC_UNLIKELY(grouped))
     t_malloc_bins = t_bins;  // what the unwinder keeps for the thread is no group's
@@ -263,6 +265,8 @@ uint32_t ThreadCache::capture() {
   busy_ = false;
   if (SC_UNLIKELY(grouped))
     set_group_base(groups_.base);
+  if (began != 0)
+    pace_by_cost(monotonic_ns() - began);
   return stack;
 }
 

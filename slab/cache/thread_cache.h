@@ -158,13 +158,14 @@ class ThreadCache {
   void count_large_free(unsigned owner);
 
   // Does what was asked of all threads since the last visit.
-  SC_COLD void heed_requests();
+  SC_NOINLINE void heed_requests();
 
   // Everything back to the slabs: when the thread ends, and for malloc_trim().
   void flush_all();
 
   // What samples are to be drawn with: mean bytes between two; 1: all; 0: none.
   uint32_t sample_interval() const { return static_cast<uint32_t>(sampling_); }
+  bool is_paced() const { return sample_interval() == Config::kSampleInterval; }
 
   // While set, nothing is tracked: the thread is capturing a stack, or no owner can be told.
   bool busy() const { return busy_; }
@@ -183,16 +184,16 @@ class ThreadCache {
   // owner.
   void set_group_base(unsigned base);
   // What the thread keeps of `count` ids from `first` on goes back to their slabs.
-  void flush_ids(unsigned first, unsigned count);
+  SC_COLD void flush_ids(unsigned first, unsigned count);
 
   // ---- for programs' own caches (object_cache.h) ----
   // Memory for the slow-path records of their ids is there, or is made now; false without memory.
   [[nodiscard]] bool need_object_bins();
   // Everything this thread holds of `id` goes back, and the bin with it. By the owner, or when the
   // slot has none.
-  void drain(unsigned id);
+  SC_COLD void drain(unsigned id);
   // Frees an object of a group's plain child when the fast path did not.
-  void free_in_group(KmemCache* cache, Slab* slab, void* object);
+  SC_COLD void free_in_group(KmemCache* cache, Slab* slab, void* object);
 
  private:
   friend class ThreadRegistry;
@@ -217,8 +218,9 @@ class ThreadCache {
   void start_sampling(unsigned id);
   void adapt_sampling();
   void pace_sampling();
-  SC_COLD void relax_sampling(uint32_t now_ms);
-  SC_COLD void drain_requested();
+  void pace_by_cost(uint64_t took_ns);
+  SC_NOINLINE void relax_sampling(uint32_t now_ms);
+  SC_NOINLINE void drain_requested();
   unsigned id_limit() const;  // one past the last id that may have a bin
   void forget_lists();
   uint64_t length(unsigned id);
@@ -266,7 +268,7 @@ class ThreadCache {
   bool inside_;             // a slow path is at work: after a fork the lists may be in between
   uint8_t thinning_;        // new draws are made with the interval times 2 to this power
   uint8_t large_thinning_;  // ... and that of large_countdown_ was
-  uint8_t paced_samples_;
+  uint8_t paced_samples_;   // some counted more than once: see pace_by_cost()
   EnteredGroups groups_;
 };
 static_assert(sizeof(ThreadCache) <= ThreadCache::kHiddenIds * sizeof(Bin));

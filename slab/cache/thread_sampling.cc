@@ -4,13 +4,15 @@
 //
 //   set_sampling(interval) ─► g_sampling ─► a thread's next visit ─► adapt_sampling(): draws anew
 //
-//   samples come faster than kPacedSamples in kPacedMs ─► thinning_ + 1: later draws have a mean
-//                                                         distance twice as long
-//   they come a lot slower, or not at all             ─► relax_sampling(): thinning_ falls again
+//   samples come faster than kPacedSamples in kPacedMs,
+//   or take as long as so many would               ─► thinning_ + 1: later draws have a mean
+//                                                       distance twice as long
+//   they come a lot slower, or not at all          ─► relax_sampling(): thinning_ falls again
 //
-// A sample costs some microseconds. One in 512 KiB is nothing to a program that also writes what it
-// allocates, and a lot to a loop that takes and gives back one page 20 million times a second. So
-// the thread's time bounds its samples, and each sample says by which interval it was drawn.
+// A sample costs two microseconds, or thirty in a large program whose stacks are ever new. One in
+// 512 KiB is nothing to a program that also writes what it allocates, and a lot to a loop that
+// takes and gives back one page 20 million times a second. So the thread's time bounds its samples,
+// by their number and by what they took, and each says by which interval it was drawn.
 //
 // Invariants:
 //   1. A draw keeps its interval (BinSlow::thinning, large_thinning_) until it has hit or is drawn
@@ -77,7 +79,7 @@ void ThreadCache::adapt_sampling() {
 
 // A sample was taken.
 void ThreadCache::pace_sampling() {
-  if (sample_interval() != Config::kSampleInterval || ++paced_samples_ < Config::kPacedSamples)
+  if (!is_paced() || ++paced_samples_ < Config::kPacedSamples)
     return;
   const auto now_ms = coarse_monotonic_ms();
   const uint32_t took_ms = now_ms - paced_ms_;
@@ -87,6 +89,19 @@ void ThreadCache::pace_sampling() {
     ++thinning_;
   else if (took_ms > Config::kPacedMs * kSlow && thinning_ > 0)
     --thinning_;
+}
+
+// The stack of a sample was captured, in so many nanoseconds: by the wall's clock, as the thread's
+// own costs a system call. A thread that was interrupted meanwhile takes a little less afterwards.
+void ThreadCache::pace_by_cost(uint64_t took_ns) {
+  if (took_ns < 2 * Config::kPacedNs)
+    return;
+  const uint64_t counts = took_ns / Config::kPacedNs;
+  const uint32_t more =
+      counts < Config::kMostPaced ? static_cast<uint32_t>(counts) - 1 : Config::kMostPaced - 1;
+  // pace_sampling() adds the 1.
+  if (paced_samples_ < Config::kPacedSamples)
+    paced_samples_ = static_cast<uint8_t>(paced_samples_ + more);
 }
 
 // Now and then, while thinned: draws that were made in a hurry would last for long at leisure.
