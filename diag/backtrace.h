@@ -28,6 +28,7 @@
 
 #include "diag/abi/layout.h"
 #include "diag/quick_walk.h"
+#include "slab/base/compiler.h"
 
 namespace slabscope::diag {
 
@@ -35,7 +36,7 @@ enum class Unwinder : uint32_t { kTables = 0, kLibunwind = 1 };
 
 // From the shim's constructor, once: loads and prepares what `mode` needs; only kAll needs
 // anything.
-void backtrace_init(abi::TrackMode mode);
+SC_COLD void backtrace_init(abi::TrackMode mode);
 
 // In a fork child: another thread may have held libunwind's lock, which nobody lets go here. From
 // now on stacks are walked by our own tables alone.

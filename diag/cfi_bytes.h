@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "slab/base/compiler.h"
+
 namespace slabscope::diag {
 
 // Readable bytes: [low, high).
@@ -44,7 +46,7 @@ class ByteCursor {
   [[nodiscard]] ByteRange rest() const { return {at_, end_}; }
 
   template <typename T>
-  [[nodiscard]] T fixed() {
+  [[nodiscard]] SC_INLINE T fixed() {
     T value{};
     if (end_ - at_ < sizeof(T)) {
       fail();
@@ -55,17 +57,11 @@ class ByteCursor {
     return value;
   }
 
-  [[nodiscard]] uint8_t u8() { return fixed<uint8_t>(); }
-  [[nodiscard]] uint32_t u32() { return fixed<uint32_t>(); }
+  [[nodiscard]] SC_INLINE uint8_t u8() { return fixed<uint8_t>(); }
+  [[nodiscard]] SC_INLINE uint32_t u32() { return fixed<uint32_t>(); }
 
   [[nodiscard]] uint64_t uleb() { return leb().value; }
-
-  [[nodiscard]] int64_t sleb() {
-    Leb read = leb();
-    if (read.negative && read.bits < 64)
-      read.value |= ~uint64_t{0} << read.bits;
-    return static_cast<int64_t>(read.value);
-  }
+  [[nodiscard]] int64_t sleb();
 
   void skip(uint64_t bytes) {
     if (end_ - at_ < bytes)
@@ -84,44 +80,10 @@ class ByteCursor {
   }
 
   // A pointer written as `encoding` says; only absolute and pc-relative ones.
-  [[nodiscard]] uintptr_t pointer(uint8_t encoding) {
-    const uintptr_t base = at_;
-    const uintptr_t value = pointer_value(encoding);
-    switch (encoding & kPointerBase) {
-      case 0:
-        return value;
-      case kPcRelative:
-        return base + value;
-      default:
-        fail();
-        return 0;
-    }
-  }
+  [[nodiscard]] uintptr_t pointer(uint8_t encoding);
 
   // The same, but what it is relative to is ignored: for lengths, and for what is only skipped.
-  [[nodiscard]] uintptr_t pointer_value(uint8_t encoding) {
-    switch (encoding & kPointerFormat) {
-      case 0x00:  // absptr
-      case 0x04:  // udata8
-      case 0x0c:  // sdata8
-        return fixed<uint64_t>();
-      case 0x01:
-        return uleb();
-      case 0x02:
-        return fixed<uint16_t>();
-      case 0x03:
-        return u32();
-      case 0x09:
-        return static_cast<uintptr_t>(sleb());
-      case 0x0a:
-        return static_cast<uintptr_t>(static_cast<intptr_t>(fixed<int16_t>()));
-      case 0x0b:
-        return static_cast<uintptr_t>(static_cast<intptr_t>(fixed<int32_t>()));
-      default:
-        fail();
-        return 0;
-    }
-  }
+  [[nodiscard]] uintptr_t pointer_value(uint8_t encoding);
 
  private:
   struct Leb {
@@ -130,19 +92,7 @@ class ByteCursor {
     bool negative = false;
   };
 
-  Leb leb() {
-    Leb read;
-    for (unsigned i = 0; i < 10; ++i) {
-      const uint8_t byte = u8();
-      read.value |= static_cast<uint64_t>(byte & 0x7fU) << read.bits;
-      read.bits += 7;
-      read.negative = (byte & 0x40U) != 0;
-      if ((byte & 0x80U) == 0)
-        return read;
-    }
-    fail();
-    return {};
-  }
+  Leb leb();
 
   void fail() {
     ok_ = false;

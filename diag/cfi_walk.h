@@ -13,7 +13,7 @@
 //   1. Stack is read through a StackWindow, .eh_frame inside its object's segment.   (junk, fuzz)
 //   2. sp grows with each frame, by at most kMaxFrameBytes, but for a signal frame, which may
 //      have interrupted another stack: every walk ends.                              (junk test)
-//   3. Needs 1.2 KiB of stack at most; 2.2 KiB without optimisation.                 (stack test)
+//   3. Needs 1.5 KiB of stack at most; 2.2 KiB without optimisation.                 (stack test)
 // Locks: none; async-signal-safe; errno is untouched. A step costs 40 ns, 200 ns the first time.
 // Called from: backtrace.cc, for the calling thread's own stack.
 // Why not libgcc's: loading it costs each process 130 µs and 300 KiB before its first instruction.

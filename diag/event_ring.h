@@ -22,6 +22,7 @@
 
 #include "diag/abi/layout.h"
 #include "diag/scope_file.h"
+#include "slab/base/compiler.h"
 #include "slab/base/mutex.h"
 
 namespace slabscope::diag {
@@ -45,7 +46,7 @@ class EventRing {
   // Once, after ScopeFile::open(). `file` must outlive the ring.
   void init(ScopeFile& file) { file_ = &file; }
 
-  void add(const Event& event) {
+  SC_COLD void add(const Event& event) {
     count(event.kind);
     MutexLock lock(mutex_);
     write(event);

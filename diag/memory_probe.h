@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "diag/abi/layout.h"
+#include "slab/base/compiler.h"
 
 namespace slabscope::diag {
 
@@ -25,7 +26,7 @@ namespace slabscope::diag {
 [[nodiscard]] bool make_present(void* p, size_t bytes);
 
 // The same by one futex operation a page, for kernels before 5.14. Contents are unchanged.
-[[nodiscard]] bool make_present_by_futex(void* p, size_t bytes);
+[[nodiscard]] SC_COLD bool make_present_by_futex(void* p, size_t bytes);
 
 // Whether eight bytes at `address` can be read.
 [[nodiscard]] bool is_readable(uintptr_t address);

@@ -10,6 +10,7 @@
 
 #include "diag/memory_probe.h"
 #include "diag/text.h"
+#include "slab/base/compiler.h"
 #include "slab/base/sole_thread.h"
 
 // glibc 2.35 and later: no lock, no allocation, safe in signal handlers.
@@ -103,7 +104,7 @@ struct LoadedVisit {
   bool first;
 };
 
-int add_one_loaded(struct dl_phdr_info* info, size_t, void* data) {
+SC_COLD int add_one_loaded(struct dl_phdr_info* info, size_t, void* data) {
   auto& visit = *static_cast<LoadedVisit*>(data);
   ModuleTable::Module module;
   module.bias = info->dlpi_addr;

@@ -82,7 +82,7 @@ class ObjectTable {
   uint32_t pop(Shard& shard);
   void push(Shard& shard, uint32_t index);
   uint32_t take(uint32_t shard_number);
-  SC_COLD uint32_t take_slow(uint32_t shard_number);
+  SC_NOINLINE uint32_t take_slow(uint32_t shard_number);
   uint32_t take_fresh(Shard& shard);
   bool refill_fresh(Shard& shard);
   abi::ObjectRecord* record(uint32_t index) const { return file_->objects() + index; }

@@ -254,7 +254,7 @@ SC_NOINLINE QuickWalk quick_walk_named(uintptr_t* frames, unsigned max, const Cf
   return result;
 }
 
-SC_NOINLINE void name_walk(const WalkName& walk, uint32_t name) {
+void name_walk(const WalkName& walk, uint32_t name) {
   Place& place = g_places[walk.place % kPlaces];
   uint64_t taken = 0;
   if (walk.walk == 0 || !exchange_if(place.taken, taken, 1, std::memory_order_acquire))

@@ -27,6 +27,7 @@
 #include <cstdint>
 
 #include "diag/cfi_walk.h"
+#include "slab/base/compiler.h"
 
 namespace slabscope::diag {
 
@@ -52,7 +53,7 @@ struct WalkName {
                                          StackWindow& stack, WalkName& name);
 
 // From now on the stack of that walk has this name. Best effort: it may be forgotten.
-void name_walk(const WalkName& walk, uint32_t name);
+SC_COLD void name_walk(const WalkName& walk, uint32_t name);
 
 // In a fork child, while it has one thread: places that other threads had taken are free.
 void quick_walk_after_fork();

@@ -131,7 +131,7 @@ class ScopeFile {
   T* at(uint64_t offset) const {
     return reinterpret_cast<T*>(control_ + offset);
   }
-  SC_COLD bool ensure_slow(const void* p, size_t bytes);
+  SC_NOINLINE bool ensure_slow(const void* p, size_t bytes);
   bool ensure_object(size_t offset, size_t bytes);
   bool ensure_thread(const std::byte* p, size_t bytes);
   uint32_t thread_block_of(const std::byte* p) const;
@@ -140,13 +140,13 @@ class ScopeFile {
   void choose_sizes();
   void choose_least();
   bool map_file(int fd);
-  bool map_private();
+  SC_COLD bool map_private();
   void unmap_all();
   void fill_header(const ScopeFileOptions& options);
   void fill_identity();
   void fill_sections();
   bool extend_to_block(unsigned block, void* target);
-  void forget_file(const char* why);
+  SC_COLD void forget_file(const char* why);
   void restore_slot();
   bool detach_control();
   bool detach_objects(ForkKept& kept);

@@ -56,7 +56,7 @@ SC_EXPORT void* malloc(size_t size) {
 SC_EXPORT void free(void* block) {
   slabscope::deallocate(block);
 }
-SC_EXPORT void cfree(void* block) {
+SC_EXPORT SC_COLD void cfree(void* block) {
   slabscope::deallocate(block);
 }
 SC_EXPORT void free_sized(void* block, size_t) {

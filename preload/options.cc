@@ -43,7 +43,7 @@ bool parse_number(const char* text, uint64_t most, uint64_t& value) {
   return true;
 }
 
-void complain(const char* entry, const char* what) {
+SC_COLD void complain(const char* entry, const char* what) {
   Line line;
   line.text("slabscope: ").text(entry, 100).text(": ").text(what).text("\n");
   sys::write_all(STDERR_FILENO, line.data(), line.size());

@@ -24,12 +24,12 @@
 namespace slabscope {
 
 struct Watch {
-  diag::ScopeFile file;
   diag::StackDepot depot;
   diag::ObjectTable objects;
   diag::EventRing events;
   diag::PeakRecorder peak;
-  diag::ModuleTable modules;  // large; what is used of it is in one page with the others
+  diag::ScopeFile file;       // large, but for its first page hardly touched
+  diag::ModuleTable modules;  // the same
 };
 
 extern constinit Options g_options;
@@ -49,7 +49,8 @@ void watch_forget_requests();
 // The calling thread's id, without a system call, which a sandbox may refuse by then.
 uint32_t own_tid();
 // Something happened to the cache of that id (0: to none).
-void watch_event(abi::EventKind kind, unsigned cache, uint64_t value = 0, uint64_t other_value = 0);
+SC_COLD void watch_event(abi::EventKind kind, unsigned cache, uint64_t value = 0,
+                         uint64_t other_value = 0);
 // Looks whether more is in use than ever (watch_peak.cc): now and then, and at the end.
 void watch_peak(uint32_t now_ms);
 void watch_last_peak();
@@ -57,7 +58,7 @@ void watch_forget_peak();
 // The part of it for groups (watch_groups.cc).
 void watch_install_groups(Hooks& hooks);
 // Tells, where SLABSCOPE_REPORT says, what keeps a cache or a group from being destroyed.
-void watch_report_remaining(const diag::RemainingIn& remaining);
+SC_COLD void watch_report_remaining(const diag::RemainingIn& remaining);
 // What is left in the caches now: objects and bytes, also written to the header.
 struct Remaining {
   uint64_t objects;

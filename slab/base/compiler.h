@@ -8,6 +8,7 @@
 #define SC_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define SC_INLINE inline __attribute__((always_inline))
 #define SC_NOINLINE __attribute__((noinline))
+// Hardly ever run: built for size, and out of most processes' memory (preload/sections.ld).
 #define SC_COLD __attribute__((noinline, cold))
 #define SC_EXPORT __attribute__((visibility("default")))
 #define SC_WEAK __attribute__((weak))

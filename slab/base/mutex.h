@@ -50,16 +50,16 @@ class SC_CAPABILITY("mutex") Mutex {
   static constexpr uint32_t kHeld = 1;
   static constexpr uint32_t kContended = 2;
 
-  SC_COLD void lock_slow();
-  SC_COLD void wake_slow();
+  SC_NOINLINE void lock_slow();
+  SC_NOINLINE void wake_slow();
 
   std::atomic<uint32_t> state_{kFree};
 };
 
 class SC_SCOPED_CAPABILITY MutexLock {
  public:
-  explicit MutexLock(Mutex& mutex) SC_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
-  ~MutexLock() SC_RELEASE() { mutex_.unlock(); }
+  SC_INLINE explicit MutexLock(Mutex& mutex) SC_ACQUIRE(mutex) : mutex_(mutex) { mutex_.lock(); }
+  SC_INLINE ~MutexLock() SC_RELEASE() { mutex_.unlock(); }
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;
 

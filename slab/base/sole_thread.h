@@ -41,7 +41,8 @@ SC_INLINE void add_relaxed(uint64_t& word, uint64_t value) {
   __atomic_fetch_add(&word, value, __ATOMIC_RELAXED);
 }
 
-// As word.compare_exchange_strong(expected, wanted, order).
+// As word.compare_exchange_strong(expected, wanted, order), of an order that is no weaker than
+// acquire or release.
 template <typename Word>
 SC_INLINE bool exchange_if(std::atomic<Word>& word, Word& expected,
                            std::type_identity_t<Word> wanted, std::memory_order order) {
@@ -52,7 +53,10 @@ SC_INLINE bool exchange_if(std::atomic<Word>& word, Word& expected,
     return done;
   }
 #endif
-  return word.compare_exchange_strong(expected, wanted, order);
+  // Said, as the library's own way to it is a call in code that is built for size.
+  const auto failed =
+      order == std::memory_order_release ? std::memory_order_relaxed : std::memory_order_acquire;
+  return word.compare_exchange_strong(expected, wanted, order, failed);
 }
 
 // Sets `word` to 0 and returns what it was; acquires and releases.

@@ -35,6 +35,13 @@ Name name_of(unsigned id) {
 
 constinit CacheTable g_caches;
 
+CacheStats* CacheTable::stats_or_null(unsigned id) const {
+  if (SC_LIKELY(id <= kCount))
+    return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE);
+  const ObjectPair* pair = id < Config::kFirstObjectId ? nullptr : object_pair(id);
+  return pair == nullptr ? nullptr : __atomic_load_n(&pair->stats, __ATOMIC_ACQUIRE);
+}
+
 void CacheTable::need(unsigned id) {
   if (ready(id))
     return;

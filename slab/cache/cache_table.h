@@ -64,7 +64,7 @@ class CacheTable {
   CacheStats& stats(unsigned id) const { return *stats_or_null(id); }
 
   // One past the highest id that was ever used.
-  unsigned limit() const {
+  SC_INLINE unsigned limit() const {
     const unsigned objects = __atomic_load_n(&object_limit_, __ATOMIC_ACQUIRE);
     return objects == 0 ? Config::kLargeId + 1 : objects;
   }
@@ -75,7 +75,7 @@ class CacheTable {
     return __atomic_load_n(&objects_[id - kCount], __ATOMIC_ACQUIRE);
   }
   // `count` ids in a row that nobody had, below limit() from now on. Returns the first; 0: no room.
-  [[nodiscard]] unsigned reserve_ids(unsigned count);
+  [[nodiscard]] SC_COLD unsigned reserve_ids(unsigned count);
   // The pair of a reserved id.
   void add_object_pair(unsigned id, ObjectPair* pair);
 
@@ -89,12 +89,7 @@ class CacheTable {
  private:
   friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
 
-  CacheStats* stats_or_null(unsigned id) const {
-    if (SC_LIKELY(id <= kCount))
-      return __atomic_load_n(&stats_[id], __ATOMIC_ACQUIRE);
-    const ObjectPair* pair = id < Config::kFirstObjectId ? nullptr : object_pair(id);
-    return pair == nullptr ? nullptr : __atomic_load_n(&pair->stats, __ATOMIC_ACQUIRE);
-  }
+  CacheStats* stats_or_null(unsigned id) const;
 
   // Both caches of each id that is ready.
   template <typename Visit>

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "slab/base/compiler.h"
+
 namespace slabscope {
 
 // How long free memory is kept before the kernel gets it back, in ms. 0: not at all.
@@ -17,6 +19,6 @@ void set_decay_ms(uint32_t ms);
 uint32_t decay_tick();
 
 // Gives back all that can be: malloc_trim(). Returns the bytes.
-uint64_t decay_everything();
+SC_COLD uint64_t decay_everything();
 
 }  // namespace slabscope

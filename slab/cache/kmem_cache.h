@@ -120,7 +120,7 @@ class KmemCache {
   unsigned shrink();
 
   // For caches that come and go (object_cache.h).
-  void set_keep_empty(KeepEmpty keep);
+  SC_COLD void set_keep_empty(KeepEmpty keep);
   // What slabs count against from now on. Before the first one.
   void set_budget(Budget* budget) { budget_ = budget; }
   // An empty slab, now the caller's alone, who gives it to release_slab(); nullptr: there is none.
@@ -129,7 +129,7 @@ class KmemCache {
   // From now on new slabs' chunks carry `id` in the map: 0 sends every free to the slow path.
   void set_mapped_id(unsigned id) { mapped_id_.store(id, std::memory_order_release); }
   // If `slab` is this cache's, so do its chunks.
-  void remap(Slab* slab);
+  SC_COLD void remap(Slab* slab);
   // Marks what is empty now. What is still empty, and was not used in between, when the caller
   // comes back with the mark is handed out by take_idle() as by take_empty(): so a grace period
   // fits in between, and the cache may use its slabs meanwhile.
@@ -141,9 +141,9 @@ class KmemCache {
   void set_min_partial(uint32_t slabs) {
     __atomic_store_n(&more_partial_, slabs - 1, __ATOMIC_RELAXED);
   }
-  SlabCensus census();
+  SC_COLD SlabCensus census();
 
-  void validate();
+  SC_COLD void validate();
   void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
   void unlock_after_fork() SC_NO_THREAD_ANALYSIS { mutex_.unlock(); }
   void reset_after_fork() { mutex_.reset_after_fork(); }

@@ -42,20 +42,20 @@ class ThreadRegistry {
   void flush_ended(uint32_t now_ms, uint32_t decay_ms);
 
   // Slot 0, locked; nullptr without memory. Nothing is tracked there.
-  ThreadCache* lock_orphans() SC_NO_THREAD_ANALYSIS;
+  SC_COLD ThreadCache* lock_orphans() SC_NO_THREAD_ANALYSIS;
   void unlock_orphans() SC_NO_THREAD_ANALYSIS { orphan_mutex_.unlock(); }
 
   // For programs' own caches. The counters of `id` may be used in every slot; false without memory.
-  [[nodiscard]] bool prepare_counters(unsigned id);
+  [[nodiscard]] SC_COLD bool prepare_counters(unsigned id);
   // The counters of `id`, one of malloc's, in a slot that no thread has: what caches that are gone
   // had counted. nullptr without memory.
-  CounterPair* ledger_of(unsigned id);
+  SC_COLD CounterPair* ledger_of(unsigned id);
   // The counts start anew. When nobody has a bin of `id` any more.
-  void reset_counters(unsigned id);
+  SC_COLD void reset_counters(unsigned id);
   // How many slots have a bin of `id`. In a process with one thread.
   uint32_t count_bins(unsigned id);
   // What the caller, threads that ended and the orphans hold of `id` goes back, bins and all.
-  void drain(unsigned id);
+  SC_COLD void drain(unsigned id);
 
   // Sums of all slots, dead and alive.
   CounterPair total(unsigned id);

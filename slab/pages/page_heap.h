@@ -72,10 +72,10 @@ class PageHeap {
   // The slab that chunk `index` lies in; nullptr if it is none's. For walks over chunks that others
   // may free meanwhile: the pointer shares its place with a free run's links, which change under
   // the lock.
-  Slab* slab_at(size_t index);
+  SC_COLD Slab* slab_at(size_t index);
 
   // Walks all free runs and checks the invariants; panics on a violation. For tests.
-  void validate();
+  SC_COLD void validate();
 
   void lock_for_fork() SC_NO_THREAD_ANALYSIS { mutex_.lock(); }
   void unlock_after_fork() SC_NO_THREAD_ANALYSIS { mutex_.unlock(); }
@@ -97,7 +97,7 @@ class PageHeap {
   bool choose_window_locked() SC_REQUIRES(mutex_);
   size_t grow_locked(size_t count) SC_REQUIRES(mutex_);
   size_t grow_at_locked(size_t index, size_t count) SC_REQUIRES(mutex_);
-  size_t grow_anywhere_locked(size_t count) SC_REQUIRES(mutex_);
+  SC_COLD size_t grow_anywhere_locked(size_t count) SC_REQUIRES(mutex_);
   size_t free_behind_locked(size_t index, size_t enough) SC_REQUIRES(mutex_);
   size_t find_locked(const Runs& runs, size_t count) SC_REQUIRES(mutex_);
   size_t take_locked(size_t count, bool* zeroed) SC_REQUIRES(mutex_);
@@ -108,7 +108,7 @@ class PageHeap {
   size_t surplus_locked() const SC_REQUIRES(mutex_);
   size_t above_peak_locked() const SC_REQUIRES(mutex_);
   size_t give_back_locked(size_t most, uint32_t now_ms) SC_REQUIRES(mutex_);
-  void validate_bin_locked(const Runs& runs, size_t bin, bool dirty) SC_REQUIRES(mutex_);
+  SC_COLD void validate_bin_locked(const Runs& runs, size_t bin, bool dirty) SC_REQUIRES(mutex_);
   Runs& runs_of(bool dirty) { return dirty ? dirty_ : clean_; }
 
   Mutex mutex_;

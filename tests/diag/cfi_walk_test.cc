@@ -371,7 +371,7 @@ TEST(CfiWalk, NeedsLittleStack) {
   signal(SIGUSR1, SIG_DFL);
   EXPECT_GE(g_count, 8U);
   printf("stack used by a cold walk: %zu bytes\n", g_stack_used);
-  EXPECT_LT(g_stack_used, kOptimized ? 1440U : 2560U);
+  EXPECT_LT(g_stack_used, kOptimized ? 1536U : 2560U);
 }
 
 template <unsigned kDepth>
