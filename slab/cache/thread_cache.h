@@ -200,6 +200,7 @@ class ThreadCache {
   friend struct HeapLayoutWriter;  // preload/: describes the heap to tools
 
   static constexpr unsigned kOpenChains = 8;
+  static constexpr unsigned kAtOnce = 32;  // objects whose slabs give_back() asks for together
   static constexpr uint32_t kListedLookedAt = 16;  // objects that a free on the slow path compares
   static constexpr uint8_t kTrackedBatch = 8;  // if all are tracked; samples are taken one by one
 

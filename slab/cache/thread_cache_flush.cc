@@ -19,26 +19,15 @@ namespace {
   panic("invalid free of", object, "no object starts there");
 }
 
-// The slab of `cache` that holds `object`; panics if there is none.
-Slab* slab_of(const KmemCache* cache, const void* object) {
-  Slab* slab = g_page_map.slab_of(object);
-  if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache))
-    no_object(object);
-  return slab;
-}
-
 }  // namespace
 
 // Returns up to `limit` objects of `list` to their slabs, one put() a slab and batch; panics if one
 // of them is no object of the cache. Returns how many it was.
 uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, uint64_t limit) {
-  // Open chains, found by the chunk's number: objects freed together mostly come from few slabs,
-  // and a chain that is pushed out early only costs one more compare-and-swap. While objects of a
-  // chunk are in its chain, they are out, and the slab stays what it is.
+  // Open chains: objects freed together mostly come from few slabs, and a chain that is pushed out
+  // early only costs one more compare-and-swap.
   struct Open {
-    uintptr_t chunk = 0;
     Slab* slab = nullptr;
-    const char* base = nullptr;
     Chain chain;
   } open[kOpenChains];
   const KmemCache::Places places = cache->places();
@@ -53,20 +42,36 @@ uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, 
     cache->put(entry.slab, entry.chain);
     entry.chain = {};
   };
-  for (; list != nullptr && given < limit; ++given) {
-    FreeObject* object = list;
-    list = object->next;
-    const uintptr_t chunk = reinterpret_cast<uintptr_t>(object) >> Config::kChunkShift;
-    Open& entry = open[chunk % kOpenChains];
-    if (entry.chunk != chunk) {
-      close(entry);
-      entry.chunk = chunk;
-      entry.slab = slab_of(cache, object);
-      entry.base = entry.slab->base;
+  // Objects that die in no order lie in as many slabs as there are objects, and in a large heap
+  // neither the slabs' records nor the chunks' are in the processor's caches. So they are asked for
+  // some dozen at a time, before the first is needed. While objects are here, they are out, and
+  // their slab stays what it is.
+  FreeObject* objects[kAtOnce];
+  Slab* slabs[kAtOnce];
+  while (list != nullptr && given < limit) {
+    unsigned count = 0;
+    for (; count < kAtOnce && list != nullptr && given < limit; ++count, ++given) {
+      objects[count] = list;
+      g_page_map.prefetch_chunk(list);
+      list = list->next;
     }
-    if (SC_UNLIKELY(places.index_of(entry.base, object) == KmemCache::kNotAnObject))
-      no_object(object);
-    entry.chain.push(object);
+    for (unsigned i = 0; i < count; ++i) {
+      slabs[i] = g_page_map.slab_of(objects[i]);
+      __builtin_prefetch(slabs[i], 1);
+    }
+    for (unsigned i = 0; i < count; ++i) {
+      Slab* slab = slabs[i];
+      Open& entry = open[reinterpret_cast<uintptr_t>(slab) / sizeof(Slab) % kOpenChains];
+      if (slab == nullptr || entry.slab != slab) {
+        if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache))
+          no_object(objects[i]);
+        close(entry);
+        entry.slab = slab;
+      }
+      if (SC_UNLIKELY(places.index_of(slab->base, objects[i]) == KmemCache::kNotAnObject))
+        no_object(objects[i]);
+      entry.chain.push(objects[i]);
+    }
   }
   for (Open& entry : open)
     close(entry);
