@@ -32,7 +32,9 @@ constinit std::array<std::atomic<uint32_t>, kPlaces> g_reads{};
 constinit std::atomic<size_t> g_allowed{0};
 
 // A return costs up to 100 us with the faults that follow, and a large compiler looks up thousands
-// of functions. So each one is less eager: after n reads there were about sqrt(8 n) of them.
+// of functions. So after the first few, which are all that a small program has, each one is less
+// eager: after n reads there were about sqrt(8 n) more of them.
+constexpr uint32_t kEagerReturns = 16;
 constexpr uint32_t kReturnsPerRead = 4;
 constinit std::atomic<uint32_t> g_returns{0};
 
@@ -133,7 +135,8 @@ void tables_were_read(const CfiObject& object, const CfiSegment& segment) {
   const uint32_t count = reads.load(std::memory_order_relaxed) + 1;
   const uint32_t returns = g_returns.load(std::memory_order_relaxed);
   const size_t allowed = g_allowed.load(std::memory_order_relaxed) / kLargestObjects;
-  const bool kept = count < returns / kReturnsPerRead || count * kBytesRead < allowed;
+  const uint32_t past = returns < kEagerReturns ? 0 : returns - kEagerReturns;
+  const bool kept = count < past / kReturnsPerRead || count * kBytesRead < allowed;
   reads.store(kept ? count : 0, std::memory_order_relaxed);
   if (kept)
     return;

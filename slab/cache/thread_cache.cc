@@ -357,7 +357,7 @@ void ThreadCache::free_slow(unsigned id, void* object) {
     s.slack = static_cast<uint16_t>(s.slack * 2U + 4 < most ? s.slack * 2U + 4 : most);
   }
   rearm(id);
-  if (s.reserve_count > Config::kBinMaxObjects)
+  if (s.reserve_count > objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects))
     flush_reserve(id);
   inside_ = false;
 }

@@ -173,6 +173,27 @@ TEST_F(SamplingTest, AThreadThatOnlyAllocatesIsSampledExactly) {
   });
 }
 
+// What does not fit before the next sample lies beside the list.
+TEST_F(SamplingTest, ASampleThatIsNearMakesNoThreadKeepMore) {
+  in_fresh_slot([] {
+    constexpr size_t kLarge = 20'480;
+    constexpr size_t kMost = (2 * Config::kBinMaxBytes + Config::kBinEmptySlackBytes) / kLarge;
+    const unsigned id = SizeClass::id_of(kLarge);
+    const auto out = [id] { return stat_get(g_caches.stats(id).objects_out); };
+    g_watch->distance = 25;
+    Sampler sampler;
+    void* first = sampler.take(kLarge);  // there is a cache now
+    const uint64_t before = out();
+    std::vector<void*> objects;
+    for (int i = 0; i < 248; ++i)  // and the next one is the sample
+      objects.push_back(sampler.take(kLarge));
+    for (void* object : objects)
+      deallocate(object);
+    EXPECT_LE(out() - before, kMost);
+    deallocate(first);
+  });
+}
+
 TEST_F(SamplingTest, ObjectsOfOtherThreadsFreedHereDoNotMoveTheSample) {
   in_fresh_slot([] {
     g_watch->distance = kNever;
