@@ -31,7 +31,7 @@ def run_environment(workload, peer, place):
     client = dict(environment)
     environment.update(peer.environment)
     environment.update(peer.settings)
-    library = peer.library
+    library = peer.preload
     if library is None and workload.libc_preload:
         library = peers.find_library("libc.so.6")  # before the malloc the program links
     if library:
@@ -46,8 +46,8 @@ def own_line(workload, peer, output):
     except (ValueError, IndexError) as error:
         raise Failure("printed no result line") from error
     provider = own.get("malloc")
-    if provider and peer.library and provider not in (
-            os.path.basename(peer.library), os.path.basename(os.path.realpath(peer.library))):
+    if provider and peer.preload and provider not in (
+            os.path.basename(peer.preload), os.path.basename(os.path.realpath(peer.preload))):
         raise Failure(f"malloc came from {provider}: the preload did not take")
     return own
 
@@ -192,4 +192,4 @@ def private_copy(peer, place):
     """Measures a copy of our library, so that a build meanwhile cannot change it."""
     directory = place.path("peer")
     os.makedirs(directory, exist_ok=True)
-    peer.library = shutil.copy(peer.library, directory)
+    peer.preload = shutil.copy(peer.preload, directory)

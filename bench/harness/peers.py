@@ -13,7 +13,7 @@ LIBRARY_DIRS = ("/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/lib/*-linux-
 @dataclasses.dataclass
 class Peer:
     name: str
-    library: str | None  # what to preload; None: the program's own libc
+    preload: str | None  # what to preload; None: the program's own libc
     package: str = ""
     version: str = ""
     settings: dict = dataclasses.field(default_factory=dict)  # its options, by environment variable
@@ -21,7 +21,7 @@ class Peer:
 
     def described(self):
         return {"name": self.name, "package": self.package, "version": self.version,
-                "library": os.path.basename(self.library) if self.library else None,
+                "library": os.path.basename(self.preload) if self.preload else None,
                 "settings": self.settings}
 
 

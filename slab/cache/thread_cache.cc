@@ -117,6 +117,11 @@ uint32_t ThreadCache::objects_within(unsigned id, size_t bytes, uint32_t most) c
   return objects < Config::kBinMinObjects ? Config::kBinMinObjects : static_cast<uint32_t>(objects);
 }
 
+// Where a bin's cap ends; what lies beside its list may be as much.
+uint32_t ThreadCache::longest_list(unsigned id) const {
+  return objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects);
+}
+
 uint32_t ThreadCache::operations(unsigned id) {
   const CounterPair* counters = counters_of(bin(id));
   return static_cast<uint32_t>(counted(counters->allocs) + counted(counters->frees));
@@ -128,7 +133,7 @@ void ThreadCache::missed(unsigned id) {
   BinSlow& s = slow(id);
   const uint32_t now = operations(id);
   if (now - s.missed_at < Config::kBinBusy) {
-    const uint32_t most = objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects);
+    const uint32_t most = longest_list(id);
     s.cap = static_cast<uint8_t>(s.cap * 2U < most ? s.cap * 2U : most);
   }
   s.missed_at = now;
@@ -357,7 +362,7 @@ void ThreadCache::free_slow(unsigned id, void* object) {
     s.slack = static_cast<uint16_t>(s.slack * 2U + 4 < most ? s.slack * 2U + 4 : most);
   }
   rearm(id);
-  if (s.reserve_count > objects_within(id, Config::kBinMaxBytes, Config::kBinMaxObjects))
+  if (s.reserve != nullptr && s.reserve_count > longest_list(id))
     flush_reserve(id);
   inside_ = false;
 }

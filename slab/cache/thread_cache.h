@@ -229,6 +229,7 @@ class ThreadCache {
   void rearm(unsigned id);
   void shorten(unsigned id, uint64_t keep);
   uint32_t objects_within(unsigned id, size_t bytes, uint32_t most) const;
+  uint32_t longest_list(unsigned id) const;
   uint32_t operations(unsigned id);
   void missed(unsigned id);
   bool only_frees(unsigned id);

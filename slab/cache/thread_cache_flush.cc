@@ -52,18 +52,20 @@ uint64_t ThreadCache::give_back(KmemCache* cache, Slab* mine, FreeObject* list, 
     unsigned count = 0;
     for (; count < kAtOnce && list != nullptr && given < limit; ++count, ++given) {
       objects[count] = list;
-      g_page_map.prefetch_chunk(list);
+      __builtin_prefetch(g_page_map.find(list));
       list = list->next;
     }
     for (unsigned i = 0; i < count; ++i) {
       slabs[i] = g_page_map.slab_of(objects[i]);
+      if (SC_UNLIKELY(slabs[i] == nullptr))
+        no_object(objects[i]);
       __builtin_prefetch(slabs[i], 1);
     }
     for (unsigned i = 0; i < count; ++i) {
       Slab* slab = slabs[i];
       Open& entry = open[reinterpret_cast<uintptr_t>(slab) / sizeof(Slab) % kOpenChains];
-      if (slab == nullptr || entry.slab != slab) {
-        if (SC_UNLIKELY(slab == nullptr || slab->cache.load(std::memory_order_relaxed) != cache))
+      if (entry.slab != slab) {
+        if (SC_UNLIKELY(slab->cache.load(std::memory_order_relaxed) != cache))
           no_object(objects[i]);
         close(entry);
         entry.slab = slab;

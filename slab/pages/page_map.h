@@ -91,12 +91,6 @@ class PageMap {
     const size_t index = index_of(address);
     return index < limit_ ? chunk(index) : nullptr;
   }
-  // Begins to load what slab_of() will read: for a caller that has many addresses.
-  SC_INLINE void prefetch_chunk(const void* address) const {
-    const size_t index = index_of(address);
-    if (SC_LIKELY(index < limit_))
-      __builtin_prefetch(chunk(index));
-  }
   // The slab that `address` lies in, nullptr if it lies in none. What the chunk is must not change
   // meanwhile: the caller has an object there, or takes it for one.
   Slab* slab_of(const void* address) const {

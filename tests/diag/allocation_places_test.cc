@@ -65,9 +65,9 @@ TEST_F(AllocationPlaces, PlacesAreMergedAndSortedByTheirObjects) {
   add(kCache, 0, 0);
   add(kOther, stack(0x5555, 0x1111), 0);
   expect_lines(places(kCache),
-               "      9 diag_tests\\+0x[0-9a-f]+ age=\\d+/40\\d{3}/80\\d{3} pid=\\d+\n"
+               "      9 diag_tests\\+0x[0-9a-f]+ age=\\d{1,3}/40\\d{3}/80\\d{3} pid=\\d+\n"
                "      3 0x4242 age=10\\d{3}(/10\\d{3}/10\\d{3})? pid=\\d+\n"
-               "      1 <not-available> age=\\d+ pid=\\d+\n"
+               "      1 <not-available> age=\\d{1,3} pid=\\d+\n"
                "      1 diag_tests\\+0x[0-9a-f]+ age=50\\d{3} pid=\\d+\n");
   expect_lines(places(kOther), "      1 0x5555 age=\\d+ pid=" + std::to_string(getpid()) + "\n");
   EXPECT_EQ(places(203), "");
