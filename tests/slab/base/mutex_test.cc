@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -81,21 +80,17 @@ TEST(Mutex, KeepsAPlainCounterExactAmongThreads) {
 TEST(Mutex, SleepersAreWokenOneByOne) {
   constexpr int kSleepers = 6;
   Mutex mutex;
-  std::atomic<int> arrived{0};
+  const uint64_t sleeps = stat_get(g_heap_stats->lock_sleeps);
   int passed = 0;
   ASSERT_TRUE(try_take(mutex));
   std::vector<std::thread> threads;
   for (int i = 0; i < kSleepers; ++i) {
     threads.emplace_back([&] {
-      ++arrived;
       MutexLock lock(mutex);
       ++passed;
     });
   }
-  while (arrived.load() < kSleepers)
-    std::this_thread::yield();
-  // Held long enough that most of them are past the spinning.
-  for (int i = 0; i < 2000; ++i)
+  while (stat_get(g_heap_stats->lock_sleeps) < sleeps + kSleepers)
     std::this_thread::yield();
   EXPECT_EQ(passed, 0);
   let_go(mutex);

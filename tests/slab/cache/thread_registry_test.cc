@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <latch>
 #include <set>
 #include <thread>
 #include <vector>
@@ -168,22 +169,20 @@ TEST(ThreadRegistry, OrphansInManyThreadsDoNotMixUp) {
 
 TEST(ThreadRegistry, MoreThreadsThanABlockHoldHaveASlotEach) {
   for (const unsigned count : {40U, 100U}) {
-    std::atomic<unsigned> ready{0};
+    std::latch ready(count);
+    std::latch counted(1);
     std::vector<char*> bins(count);
     const uint64_t live = live_of(4);
     testing::in_threads(count, [&](unsigned thread) {
       void* object = allocate(64);
       bins[thread] = t_bins;
       static_cast<char*>(object)[63] = static_cast<char>(thread);
-      ++ready;
-      while (ready.load() < count)
-        std::this_thread::yield();
+      ready.arrive_and_wait();
       if (thread == 0) {
         EXPECT_EQ(live_of(4) - live, count);
-        ++ready;
+        counted.count_down();
       }
-      while (ready.load() < count + 1)
-        std::this_thread::yield();
+      counted.wait();
       EXPECT_EQ(static_cast<char*>(object)[63], static_cast<char>(thread));
       deallocate(object);
     });
