@@ -14,23 +14,24 @@
 #include "exporter/analysis/unit_scopes.h"
 
 namespace slabscope {
-namespace {
 
-constexpr size_t kMaxUnits = 1u << 20;
-constexpr size_t kMaxUnitRanges = 16u << 20;
-constexpr size_t kMaxChain = 128;  // inline depth that is shown
-
-struct UnitRange {
+struct DwarfUnitRange {
   uint64_t low;
   uint64_t high;
   uint32_t unit;
 };
 
-struct Unit {
+struct DwarfUnit {
   Dwarf_Die die;
   std::unordered_map<const char*, std::string> paths;  // as libdw says them, as they are shown
   std::unique_ptr<UnitScopes> scopes;                  // built when first asked for
 };
+
+namespace {
+
+constexpr size_t kMaxUnits = 1u << 20;
+constexpr size_t kMaxUnitRanges = 16u << 20;
+constexpr size_t kMaxChain = 128;  // inline depth that is shown
 
 // Where abstract origins and specifications lead: the declaration inside its namespace or class.
 Dwarf_Die declaration_of(Dwarf_Die die) {
@@ -82,7 +83,7 @@ std::string absolute_path(Dwarf_Die unit, const char* path) {
   return (full / path).lexically_normal().string();
 }
 
-const std::string& source_path(Unit& unit, const char* path) {
+const std::string& source_path(DwarfUnit& unit, const char* path) {
   static const std::string kUnknown;
   if (path == nullptr || path[0] == '\0' || std::string_view(path) == "???") {
     return kUnknown;
@@ -99,15 +100,15 @@ const std::string& source_path(Unit& unit, const char* path) {
 struct DwarfIndex::State {
   Dwarf* dwarf = nullptr;
   Dwarf* alternate = nullptr;
-  std::vector<Unit> units;
-  std::vector<UnitRange> ranges;                 // sorted by low
+  std::vector<DwarfUnit> units;
+  std::vector<DwarfUnitRange> ranges;            // sorted by low
   std::vector<uint64_t> reach;                   // reach[i]: the largest high of ranges[0..i]
   std::unordered_map<void*, std::string> names;  // by DIE address
 
   ~State();
   void read_units();
   void add_unit(Dwarf_Die die);
-  std::vector<SourceFrame> find_in(Unit& unit, uint64_t address);
+  std::vector<SourceFrame> find_in(DwarfUnit& unit, uint64_t address);
   const std::string& name_of(const Dwarf_Die& die, const UnitScopes& scopes);
 };
 
@@ -149,9 +150,9 @@ void DwarfIndex::State::read_units() {
     }
   }
   std::sort(ranges.begin(), ranges.end(),
-            [](const UnitRange& a, const UnitRange& b) { return a.low < b.low; });
+            [](const DwarfUnitRange& a, const DwarfUnitRange& b) { return a.low < b.low; });
   uint64_t far = 0;
-  for (const UnitRange& range : ranges) {
+  for (const DwarfUnitRange& range : ranges) {
     far = std::max(far, range.high);
     reach.push_back(far);
   }
@@ -165,7 +166,7 @@ const std::string& DwarfIndex::State::name_of(const Dwarf_Die& die, const UnitSc
   return entry->second;
 }
 
-std::vector<SourceFrame> DwarfIndex::State::find_in(Unit& unit, uint64_t address) {
+std::vector<SourceFrame> DwarfIndex::State::find_in(DwarfUnit& unit, uint64_t address) {
   if (unit.scopes == nullptr) {
     unit.scopes = std::make_unique<UnitScopes>(unit.die);
   }
@@ -222,9 +223,10 @@ std::unique_ptr<DwarfIndex> DwarfIndex::open(const ElfFile& file, const ElfFile*
 }
 
 std::vector<SourceFrame> DwarfIndex::find(uint64_t address) {
-  const std::vector<UnitRange>& ranges = state_->ranges;
-  auto next = std::upper_bound(ranges.begin(), ranges.end(), address,
-                               [](uint64_t value, const UnitRange& r) { return value < r.low; });
+  const std::vector<DwarfUnitRange>& ranges = state_->ranges;
+  auto next =
+      std::upper_bound(ranges.begin(), ranges.end(), address,
+                       [](uint64_t value, const DwarfUnitRange& r) { return value < r.low; });
   std::vector<SourceFrame> best;
   while (next != ranges.begin()) {
     --next;

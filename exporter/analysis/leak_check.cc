@@ -13,6 +13,7 @@
 
 #include "exporter/analysis/reachability.h"
 #include "exporter/base/saturating.h"
+#include "exporter/base/text.h"
 
 namespace slabscope {
 namespace {
@@ -30,10 +31,6 @@ std::vector<uint32_t> join_records(const HeapImage& heap, const Snapshot& snapsh
     }
   }
   return records;
-}
-
-std::string_view base_name(std::string_view path) {
-  return path.substr(path.rfind('/') + 1);
 }
 
 // Stacks whose allocation the loader itself asked for.

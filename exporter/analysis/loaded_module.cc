@@ -12,7 +12,6 @@
 namespace slabscope {
 namespace {
 
-constexpr uint64_t kPage = 4096;
 constexpr size_t kMostSegments = 256;
 constexpr size_t kMostDynamic = 1024;
 constexpr uint64_t kMostStorage = uint64_t{1} << 30;

@@ -5,63 +5,30 @@
 #include <dirent.h>
 #include <elf.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
-#include <cinttypes>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <string_view>
 #include <utility>
 
 #include "exporter/base/hex.h"
+#include "exporter/source/memory_source.h"
 
 namespace slabscope {
 namespace {
 
 constexpr const char* kSystemDebugDir = "/usr/lib/debug";
-constexpr size_t kMaxMapsLines = 1 << 16;
 constexpr size_t kMaxVdsoBytes = 1 << 20;
 
-// One line of /proc/PID/maps.
-struct Mapping {
-  uint64_t start = 0;
-  uint64_t end = 0;
-  uint64_t device = 0;
-  uint64_t inode = 0;
-};
-
-template <typename Visit>
-void for_each_mapping(int pid, Visit visit) {
-  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
-  std::string line;
-  for (size_t count = 0; count < kMaxMapsLines && std::getline(maps, line); ++count) {
-    Mapping mapping;
-    unsigned major_id = 0;
-    unsigned minor_id = 0;
-    // NOLINTNEXTLINE(cert-err34-c): the kernel wrote these numbers, and they fit.
-    if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %*s %*x %x:%x %" SCNu64, &mapping.start,
-                    &mapping.end, &major_id, &minor_id, &mapping.inode) != 5) {
-      continue;
-    }
-    mapping.device = makedev(major_id, minor_id);
-    if (visit(mapping)) {
-      return;
-    }
-  }
-}
-
 bool maps_file(int pid, const FileId& file) {
-  bool found = false;
-  for_each_mapping(pid, [&](const Mapping& mapping) {
-    found = mapping.inode == file.inode && mapping.device == file.device;
-    return found;
-  });
-  return found;
+  const std::vector<Mapping> mappings = read_mappings(pid);
+  return std::any_of(mappings.begin(), mappings.end(),
+                     [&](const Mapping& mapping) { return mapping.file == file; });
 }
 
 int find_process_that_maps(const FileId& file) {
@@ -87,9 +54,9 @@ int find_process_that_maps(const FileId& file) {
 }
 
 // Paths are looked up as the process saw them, then as we do.
-class Roots {
+class FileRoots {
  public:
-  explicit Roots(const ProcessContext& context) {
+  explicit FileRoots(const ProcessContext& context) {
     if (context.live_pid > 0) {
       const std::string root = "/proc/" + std::to_string(context.live_pid) + "/root";
       process_ = UniqueFd(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -146,15 +113,12 @@ std::unique_ptr<ElfFile> still_mapped_file(const Module& module, const ProcessCo
   }
   const std::string process = "/proc/" + std::to_string(context.live_pid);
   std::string name;
-  for_each_mapping(context.live_pid, [&](const Mapping& mapping) {
-    if (mapping.inode == 0 || mapping.start < module.start || mapping.end > module.end) {
-      return false;
+  for (const Mapping& mapping : read_mappings(context.live_pid)) {
+    if (mapping.file.inode != 0 && mapping.begin >= module.start && mapping.end <= module.end) {
+      name = fmt::format("{}/map_files/{:x}-{:x}", process, mapping.begin, mapping.end);
+      break;
     }
-    char text[64];
-    std::snprintf(text, sizeof text, "/map_files/%" PRIx64 "-%" PRIx64, mapping.start, mapping.end);
-    name = process + text;
-    return true;
-  });
+  }
   for (const std::string& path : {name, process + "/exe"}) {
     auto file = ElfFile::open(-1, path);
     if (file != nullptr && is_loaded_file(*file, module, context)) {
@@ -174,7 +138,8 @@ std::string directory_of(const std::string& path) {
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
 
-std::unique_ptr<ElfFile> find_by_build_id(const Roots& roots, const std::vector<uint8_t>& build_id,
+std::unique_ptr<ElfFile> find_by_build_id(const FileRoots& roots,
+                                          const std::vector<uint8_t>& build_id,
                                           const std::vector<std::string>& debug_dirs) {
   if (build_id.size() < 2) {
     return nullptr;
@@ -192,7 +157,7 @@ std::unique_ptr<ElfFile> find_by_build_id(const Roots& roots, const std::vector<
   return nullptr;
 }
 
-std::unique_ptr<ElfFile> find_by_debug_link(const Roots& roots, const Module& module,
+std::unique_ptr<ElfFile> find_by_debug_link(const FileRoots& roots, const Module& module,
                                             const ElfFile& loaded,
                                             const std::vector<std::string>& debug_dirs) {
   const ElfFile::Link link = loaded.debug_link();
@@ -226,7 +191,7 @@ std::unique_ptr<ElfFile> fetch(const Debuginfod* servers, const std::vector<uint
   return file != nullptr && file->build_id() == build_id ? std::move(file) : nullptr;
 }
 
-std::unique_ptr<ElfFile> find_alternate(const Roots& roots, const ElfFile& file,
+std::unique_ptr<ElfFile> find_alternate(const FileRoots& roots, const ElfFile& file,
                                         const std::vector<std::string>& debug_dirs,
                                         const Debuginfod* servers) {
   const ElfFile::Link link = file.alternate_link();
@@ -273,7 +238,7 @@ ModuleFiles find_module_files(const Module& module, const ProcessContext& contex
                               const Debuginfod* servers) {
   std::vector<std::string> debug_dirs = extra_debug_dirs;
   debug_dirs.emplace_back(kSystemDebugDir);
-  const Roots roots(context);
+  const FileRoots roots(context);
   ModuleFiles files;
   files.loaded = roots.find(without_deleted_mark(module.path), [&](const ElfFile& file) {
     return is_loaded_file(file, module, context);

@@ -57,7 +57,6 @@ void Reachability::visit_memory(uint64_t begin, uint64_t end, Visit&& visit) {
         visit(words[i]);
       }
       // A page that cannot be read is passed over.
-      constexpr uint64_t kPage = 4096;
       at = got * kWord == bytes ? at + bytes : (at + got * kWord) / kPage * kPage + kPage;
     }
   }

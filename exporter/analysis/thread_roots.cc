@@ -9,8 +9,6 @@
 namespace slabscope {
 namespace {
 
-constexpr uint64_t kRedZone = 128;
-constexpr uint64_t kPage = 4096;
 // A thread block has 2304 bytes in glibc 2.36 and grows by a few in each version.
 constexpr uint64_t kThreadBlock = kPage;
 // The loader keeps 1664 bytes of thread-local storage for modules that are loaded later.

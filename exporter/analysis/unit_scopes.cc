@@ -11,7 +11,7 @@
 namespace slabscope {
 namespace {
 
-constexpr size_t kMaxDepth = 256;
+constexpr size_t kMaxScopeDepth = 256;
 constexpr size_t kMaxDies = 32u << 20;  // of one unit; the largest seen in LLVM has 2 million
 constexpr size_t kMaxIntervals = 8u << 20;
 constexpr size_t kMaxQualifier = 2048;
@@ -63,7 +63,7 @@ void UnitScopes::walk(Dwarf_Die unit) {
     Level inner = here;
     visit(inner, static_cast<uint32_t>(path.size()));
     Dwarf_Die child;
-    if (may_hold_functions(dwarf_tag(&here.die)) && path.size() < kMaxDepth &&
+    if (may_hold_functions(dwarf_tag(&here.die)) && path.size() < kMaxScopeDepth &&
         dwarf_child(&here.die, &child) == 0) {
       path.push_back(here);
       here = {child, inner.scope, inner.context};

@@ -110,6 +110,17 @@ std::string human_duration(uint64_t seconds) {
   return std::to_string(seconds) + 's';
 }
 
+std::string_view next_field(std::string_view& rest, char separator) {
+  const size_t end = std::min(rest.find(separator), rest.size());
+  const std::string_view field = rest.substr(0, end);
+  rest.remove_prefix(std::min(end + 1, rest.size()));
+  return field;
+}
+
+std::string_view base_name(std::string_view path) {
+  return path.substr(path.rfind('/') + 1);  // npos + 1 is 0
+}
+
 std::string html_escape(std::string_view bytes) {
   std::string escaped;
   for (const char c : printable_utf8(bytes)) {

@@ -28,6 +28,12 @@ std::string human_bytes(uint64_t bytes);
 // 90 s -> "1m30s"; the two largest units.
 std::string human_duration(uint64_t seconds);
 
+// The text up to the next `separator`, which is taken off `rest` together with it.
+std::string_view next_field(std::string_view& rest, char separator);
+
+// "/usr/lib/libc.so.6" -> "libc.so.6".
+std::string_view base_name(std::string_view path);
+
 // "&", "<", ">", quotes as entities, after printable_utf8().
 std::string html_escape(std::string_view bytes);
 

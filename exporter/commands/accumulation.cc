@@ -7,12 +7,11 @@
 #include <utility>
 
 #include "exporter/analysis/heap_groups.h"
+#include "exporter/base/clock.h"
 #include "exporter/base/saturating.h"
 
 namespace slabscope {
 namespace {
-
-constexpr uint64_t kSecondNs = 1'000'000'000;
 
 // An object is the same if it lies where it lay and was not allocated anew.
 using Identity = std::pair<uint64_t, uint64_t>;

@@ -20,7 +20,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kCachesHelp = R"(
 One row a cache: the objects of one size (or of one kind) and the slabs they lie in.
 Without TARGET: every running process, one section each.
 
@@ -262,7 +262,7 @@ void show_all(const CachesOptions& options, CommandContext& context) {
 
 void add_caches(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("caches", "What the caches of a process hold now");
-  command->footer(kHelp);
+  command->footer(kCachesHelp);
   auto options = std::make_shared<CachesOptions>();
   command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name");
   command->add_option("-s,--sort", options->sort, "Largest first by this; `name`: alphabetically")

@@ -18,7 +18,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kCtlHelp = R"(
 Asks a living process for something. It looks into its mailbox when one of its threads next passes
 the allocator's slow path: within microseconds if it allocates, and not at all while it is idle.
 
@@ -155,7 +155,7 @@ void ask(const CtlOptions& options, CommandContext& context) {
 
 void add_ctl(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("ctl", "Ask a living process: other tracking, memory back");
-  command->footer(kHelp);
+  command->footer(kCtlHelp);
   auto options = std::make_shared<CtlOptions>();
   command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name")
       ->required();

@@ -21,7 +21,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kEventsHelp = R"(
 What happens to the caches of a process, an event a line: created, destroyed, a destroy refused,
 detached, released; tracking switched; memory not to be had; misuse. First what is remembered (the
 last 1024 events), then what comes, until the process ends or ^C. Also of a process that has ended.
@@ -172,7 +172,7 @@ void show_events(const EventsOptions& options, CommandContext& context) {
 
 void add_events(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("events", "What happens to the caches of a process");
-  command->footer(kHelp);
+  command->footer(kEventsHelp);
   auto options = std::make_shared<EventsOptions>();
   command->add_option("TARGET", options->target, "A pid, a scope file, or part of a command name");
   command->add_flag("--json", options->json, "An object a line");

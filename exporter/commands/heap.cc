@@ -30,7 +30,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kHeapHelp = R"(
 The heap of a process, living or dead, by the stacks that allocated it; or what grew in it.
 
 With tracking "all" every number is exact. With "sampled" (the default of the library) they are
@@ -270,7 +270,7 @@ void show_heap(HeapCommand command, CommandContext& context) {
 
 void add_heap(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("heap", "The live heap by stack, and what grew in it");
-  command->footer(kHelp);
+  command->footer(kHeapHelp);
   auto options = std::make_shared<HeapCommand>();
   add_target(*command, *options)->required();
   add_formats(*command, *options, "text, json, pprof, collapsed or html",

@@ -23,7 +23,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kLeaksHelp = R"(
 Searches the memory of a living process for pointers, and tells which of its objects are lost:
 
   definite    nothing in the program leads to the object any more
@@ -47,7 +47,7 @@ Examples:
 Exit codes: 0; 1 with --fail-on-leak if something is lost; 3 target missing or not alive; 2 usage.
 )";
 
-struct Options : StackOptions {
+struct LeaksCommandOptions : StackOptions {
   std::string roots = "all";
   std::string since;
   uint64_t seconds = 10;
@@ -86,7 +86,7 @@ Result<Checked> check_target(const TargetInfo& target, RootSet roots) {
 }
 
 // Growth comes after the leaks: in the text as a part of its own, in JSON as one more key.
-void add_growth(const HeapGrowth& growth, uint64_t age, const Options& options,
+void add_growth(const HeapGrowth& growth, uint64_t age, const LeaksCommandOptions& options,
                 const ReportOptions& how, std::string& text) {
   if (!options.wants_json()) {
     text += "\n" + accumulated_text(growth, age, how);
@@ -98,7 +98,7 @@ void add_growth(const HeapGrowth& growth, uint64_t age, const Options& options,
           ",\n  \"growing\": " + growth_json(growth, options.min_bytes) + "}\n";
 }
 
-void show_leaks(const Options& options, CommandContext& context) {
+void show_leaks(const LeaksCommandOptions& options, CommandContext& context) {
   ReportOptions how = options.report_options();
   how.reachable = options.reachable;
   if (!load_suppressions(options.suppression_files, how.suppressions, context)) {
@@ -152,8 +152,8 @@ void show_leaks(const Options& options, CommandContext& context) {
 
 void add_leaks(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("leaks", "What a living process has lost for good");
-  command->footer(kHelp);
-  auto options = std::make_shared<Options>();
+  command->footer(kLeaksHelp);
+  auto options = std::make_shared<LeaksCommandOptions>();
   add_target(*command, *options)->required();
   add_formats(*command, *options, "text or json", {"text", "json"});
   add_selection(*command, *options,

@@ -13,7 +13,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kOptionsHelp = R"(
 The environment variables that libslabscope.so reads when a program starts. Set-uid programs
 ignore them; an unknown or malformed one is reported once and ignored.
 
@@ -51,7 +51,7 @@ std::string wrapped(const std::string& text, size_t width, size_t indent) {
 
 void add_options(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("options", "The environment variables of libslabscope.so");
-  command->footer(kHelp);
+  command->footer(kOptionsHelp);
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "Print one JSON object instead of a list");
   command->callback([json, &context] {

@@ -19,7 +19,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kPsHelp = R"(
 Lists the processes whose heaps can be looked at: all that run, and the latest that ended.
 
   running   alive          exited    ended in order; its file stays for a while
@@ -110,7 +110,7 @@ void print_table(const std::vector<FoundTarget>& targets, const PsOptions& optio
 
 void add_ps(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("ps", "The processes that can be looked at, living and dead");
-  command->footer(kHelp);
+  command->footer(kPsHelp);
   auto options = std::make_shared<PsOptions>();
   command->add_flag("--json", options->json, "Print one JSON object instead of a table");
   command->add_flag("-a,--all", options->all,

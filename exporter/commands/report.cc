@@ -21,7 +21,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kReportHelp = R"(
 What is known of a process that runs, has exited, or was killed: how it ended, what its caches
 counted, and which objects were still allocated, by the stack that allocated them.
 
@@ -40,13 +40,13 @@ Exit codes: 0; 23 with --fail-on-leak if objects are left; 3 target missing or u
 
 constexpr size_t kPeakStacks = 5;
 
-struct Options : StackOptions {
+struct ReportCommandOptions : StackOptions {
   bool fail_on_leak = false;
   bool all_caches = false;
   bool all = false;
 };
 
-void list_deaths(const Options& options, CommandContext& context) {
+void list_deaths(const ReportCommandOptions& options, CommandContext& context) {
   if (!options.target.empty()) {
     fail(context, kExitUsage, "--all lists every process that ended; leave out TARGET");
     return;
@@ -77,7 +77,7 @@ void write_pprof(const TargetInfo& target, Symbolizer& symbolizer, const ReportO
   context.out << *profile;
 }
 
-void show_report(const Options& options, CommandContext& context) {
+void show_report(const ReportCommandOptions& options, CommandContext& context) {
   if (options.all) {
     list_deaths(options, context);
     return;
@@ -125,8 +125,8 @@ void show_report(const Options& options, CommandContext& context) {
 
 void add_report(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("report", "What a process left behind, also after kill -9");
-  command->footer(kHelp);
-  auto options = std::make_shared<Options>();
+  command->footer(kReportHelp);
+  auto options = std::make_shared<ReportCommandOptions>();
   add_target(*command, *options);
   command->add_flag("--all", options->all, "Every process of this host that ended, newest first");
   add_formats(*command, *options, "text, json or pprof", {"text", "json", "pprof"});

@@ -30,7 +30,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kRunHelp = R"(
 Runs PROGRAM with libslabscope.so as its malloc. When PROGRAM ends, its memory is searched for
 pointers, and what is lost is reported by stack; what it still could reach is counted (JSON lists
 it). If that cannot be done (PROGRAM was killed, or ptrace is refused) all that it had not freed is
@@ -249,7 +249,7 @@ void run(const RunOptions& options, CommandContext& context) {
 
 void add_run(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("run", "Run a program, report what it did not free");
-  command->footer(kHelp);
+  command->footer(kRunHelp);
   auto options = std::make_shared<RunOptions>();
   // What follows PROGRAM is PROGRAM's, whatever it looks like.
   command->positionals_at_end();

@@ -16,7 +16,7 @@
 namespace slabscope {
 namespace {
 
-constexpr const char* kHelp = R"(
+constexpr const char* kServeHelp = R"(
 Serves the metrics of every process under slabscope on this host that this user may read; as root,
 of all of them. Nothing is asked of the processes: only their scope files are read.
 
@@ -97,7 +97,7 @@ void serve(const ServeOptions& options, CommandContext& context) {
 
 void add_serve(CLI::App& app, CommandContext& context) {
   auto* command = app.add_subcommand("serve", "Metrics and a web page of all processes");
-  command->footer(kHelp);
+  command->footer(kServeHelp);
   auto options = std::make_shared<ServeOptions>();
   command->add_option("--listen", options->listen, "ADDRESS:PORT; port 0: any free one")
       ->capture_default_str();

@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-int64_t whole(double value) {
+int64_t signed_whole(double value) {
   constexpr double kLargest = 9.2e18;
   return std::llround(std::max(-kLargest, std::min(value, kLargest)));
 }
@@ -23,10 +23,10 @@ Json seconds_json(const std::optional<double>& seconds) {
 }
 
 Json amount_json(const Estimate& objects, const Estimate& bytes) {
-  return {{"objects", whole(objects.value)},
-          {"bytes", whole(bytes.value)},
-          {"objects_stderr", whole(objects.standard_error())},
-          {"bytes_stderr", whole(bytes.standard_error())}};
+  return {{"objects", signed_whole(objects.value)},
+          {"bytes", signed_whole(bytes.value)},
+          {"objects_stderr", signed_whole(objects.standard_error())},
+          {"bytes_stderr", signed_whole(bytes.standard_error())}};
 }
 
 Json frames_json(const std::vector<uint32_t>& stack, const std::vector<SymbolFrame>& frames) {
@@ -54,10 +54,10 @@ Json grown_json(const GrownStack& entry, const std::vector<SymbolFrame>& frames)
   Json json = amount_json(entry.objects, entry.bytes);
   json["certain"] = entry.certain();
   json["estimated"] = entry.estimated;
-  json["before"] = {{"objects", whole(entry.objects_before.value)},
-                    {"bytes", whole(entry.bytes_before.value)}};
-  json["now"] = {{"objects", whole(entry.now.objects.value)},
-                 {"bytes", whole(entry.now.bytes.value)},
+  json["before"] = {{"objects", signed_whole(entry.objects_before.value)},
+                    {"bytes", signed_whole(entry.bytes_before.value)}};
+  json["now"] = {{"objects", signed_whole(entry.now.objects.value)},
+                 {"bytes", signed_whole(entry.now.bytes.value)},
                  {"samples", entry.now.samples}};
   json["oldest_seconds"] = seconds_json(entry.now.oldest_seconds);
   json["newest_seconds"] = seconds_json(entry.now.newest_seconds);
@@ -98,8 +98,8 @@ struct LeftOut {
 
 Json left_out_json(const LeftOut& left_out) {
   return {{"stacks", left_out.stacks},
-          {"objects", whole(left_out.objects.value)},
-          {"bytes", whole(left_out.bytes.value)}};
+          {"objects", signed_whole(left_out.objects.value)},
+          {"bytes", signed_whole(left_out.bytes.value)}};
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr uint64_t kMaxFileBytes = uint64_t{2} << 30;
-constexpr int kMaxDepth = 8;
+constexpr int kMaxJsonDepth = 8;
 constexpr size_t kMaxStackFrames = 4096;
 constexpr size_t kMaxText = 64 << 10;
 constexpr size_t kMaxStacks = 4 << 20;
@@ -78,7 +78,7 @@ class ProfileReader {
  public:
   // Called by the parser; false drops what was parsed.
   bool event(int depth, Json::parse_event_t event, const Json& parsed) {
-    if (depth > kMaxDepth) {
+    if (depth > kMaxJsonDepth) {
       throw Refused("nested deeper than a heap profile is");
     }
     if (depth == 1 && event == Json::parse_event_t::key) {

@@ -21,7 +21,7 @@
 namespace slabscope {
 namespace {
 
-constexpr std::chrono::seconds kPatience(2);
+constexpr std::chrono::seconds kMakingPatience(2);
 constexpr int kBadRequest = 400;
 constexpr int kNotFound = 404;
 constexpr int kBusy = 503;
@@ -140,7 +140,7 @@ void HeapRoutes::answer(Form form, const httplib::Request& request, httplib::Res
     return;
   }
   const ProcessView& view = *std::get<const ProcessView*>(picked);
-  const std::unique_lock making(making_, kPatience);
+  const std::unique_lock making(making_, kMakingPatience);
   if (!making.owns_lock()) {
     response.set_header("Retry-After", "5");
     refuse(response, {kBusy, "another profile is being made; try again in a few seconds"});

@@ -9,17 +9,14 @@
 #include <iterator>
 #include <vector>
 
+#include "exporter/base/clock.h"
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/phrases.h"
 #include "exporter/output/stack_text.h"
 
 namespace slabscope {
 namespace {
-
-uint64_t whole(double value) {
-  constexpr double kLargest = 9.2e18;
-  return static_cast<uint64_t>(std::llround(std::clamp(value, 0.0, kLargest)));
-}
 
 // "about 1573014 bytes ±58% (1.5M)"; exact amounts without "about" and error.
 std::string amount_text(const Estimate& amount, bool estimated, std::string_view noun) {
@@ -99,7 +96,7 @@ std::string state_text(const TargetInfo& target) {
          (lifetime ? (running ? " for " : " after ") + duration_text(*lifetime) : "");
 }
 
-std::string tracking_text(const TargetInfo& target) {
+std::string heap_tracking_text(const TargetInfo& target) {
   switch (target.track_mode) {
     case abi::TrackMode::kAll:
       return "all: every amount is exact";
@@ -237,7 +234,7 @@ std::string HeapText::profile(const HeapProfile& profile) {
                                       target.pid, bytes_text(profile.exact_bytes),
                                       counted(profile.exact_objects, "object"))));
   line("  state     {}", state_text(target));
-  line("  tracking  {}{}", tracking_text(target), switches_text(target.track_switches));
+  line("  tracking  {}{}", heap_tracking_text(target), switches_text(target.track_switches));
   const HeapGroup sum = sum_of(profile);
   if (sum.samples != 0) {
     line("  by stack  {} asked for, in {}{}", bytes_amount(sum.bytes, profile.estimated),
@@ -322,14 +319,13 @@ std::string HeapText::growth(const HeapGrowth& growth) {
   line("  between   {}", duration_text(static_cast<uint64_t>(std::min(growth.seconds, 1e9) * 1e9)));
   line("  caches    {} before, {} now (exact, in slots' sizes)",
        bytes_text(growth.exact_bytes_before), bytes_text(growth.exact_bytes_now));
-  line("  tracking  {}", tracking_text(growth.now));
+  line("  tracking  {}", heap_tracking_text(growth.now));
   line("\nWhat grew is still live: the program may need it. `slabscope leaks` tells what is lost.");
   movement(growth);
   return std::move(text_);
 }
 
 std::string HeapText::accumulated(const HeapGrowth& growth, uint64_t age_seconds) {
-  constexpr uint64_t kSecondNs = 1'000'000'000;
   line("{}", painted("1", fmt::format("Still live, growing: stacks that hold more objects older "
                                       "than {} than {} before",
                                       duration_text(age_seconds * kSecondNs),

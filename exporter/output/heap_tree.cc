@@ -26,11 +26,6 @@ constexpr double kSmallestShare = 5e-5;  // of all bytes or objects; smaller fra
 // What the colour of a frame tells; heap_page.js has the same order.
 enum class Kind { kProgram, kCppLibrary, kLibrary, kUnknown };
 
-std::string_view base_name(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string_view::npos ? path : path.substr(slash + 1);
-}
-
 // Where distributions keep what is not the program's own.
 bool is_system_library(std::string_view path) {
   return path.starts_with("/lib") || path.starts_with("/usr/lib");
@@ -48,7 +43,7 @@ Kind kind_of(const SymbolFrame& frame, const std::string& program) {
                                                                      : Kind::kLibrary;
 }
 
-uint64_t whole(double value) {
+uint64_t js_whole(double value) {
   constexpr double kLargest = 9e15;  // what a number of JavaScript holds exactly
   return static_cast<uint64_t>(std::llround(std::clamp(value, 0.0, kLargest)));
 }
@@ -140,8 +135,8 @@ class TreeJson {
     return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   void open(const std::string& name, double bytes, double objects, Kind kind) {
-    text_ += fmt::format("{{\"n\":{},\"v\":{},\"o\":{},\"k\":{}", quoted(name), whole(bytes),
-                         whole(objects), static_cast<int>(kind));
+    text_ += fmt::format("{{\"n\":{},\"v\":{},\"o\":{},\"k\":{}", quoted(name), js_whole(bytes),
+                         js_whole(objects), static_cast<int>(kind));
   }
   void write_children(const Node& node) {
     text_ += ",\"c\":[";
@@ -217,12 +212,13 @@ std::string page_summary(const HeapProfile& profile) {
         "<p class=\"note\"><b>An estimate.</b> One stack was taken every {} bytes allocated: {} of "
         "live objects stand for about {} asked for ({}) in about {} ({}); ± is one standard error. "
         "A frame with few samples behind it may be far off.</p>\n",
-        target.sample_interval, counted(sum.samples, "sample"), bytes_text(whole(sum.bytes.value)),
-        percent(sum.bytes), counted(whole(sum.objects.value), "object"), percent(sum.objects));
+        target.sample_interval, counted(sum.samples, "sample"),
+        bytes_text(js_whole(sum.bytes.value)), percent(sum.bytes),
+        counted(js_whole(sum.objects.value), "object"), percent(sum.objects));
   } else {
     html += fmt::format(
         "<p>Every object has its stack: the graph shows the {} asked for in {}.</p>\n",
-        bytes_text(whole(sum.bytes.value)), counted(whole(sum.objects.value), "object"));
+        bytes_text(js_whole(sum.bytes.value)), counted(js_whole(sum.objects.value), "object"));
   }
   return html;
 }
@@ -255,7 +251,7 @@ std::string heap_collapsed(const HeapProfile& profile) {
   }
   std::string text;
   for (const auto& [path, bytes] : lines) {
-    text += path + ' ' + std::to_string(whole(bytes)) + '\n';
+    text += path + ' ' + std::to_string(js_whole(bytes)) + '\n';
   }
   return text;
 }

@@ -21,7 +21,7 @@
 namespace slabscope {
 namespace {
 
-constexpr size_t kThreads = 16;
+constexpr size_t kServerThreads = 16;
 constexpr time_t kPatienceSeconds = 2;
 constexpr const char* kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
 constexpr const char* kJsonType = "application/json";
@@ -93,7 +93,7 @@ struct HttpServer::State {
   explicit State(Scraper& with) : scraper(with) {}
 
   void set_up() {
-    server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+    server.new_task_queue = [] { return new httplib::ThreadPool(kServerThreads); };
     server.set_read_timeout(kPatienceSeconds);
     server.set_write_timeout(kPatienceSeconds);
     server.set_keep_alive_timeout(kPatienceSeconds);

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <utility>
 
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/json.h"
 #include "exporter/output/phrases.h"
@@ -16,12 +17,7 @@
 namespace slabscope {
 namespace {
 
-constexpr size_t kShownCaches = 5;
-
-uint64_t whole(double value) {
-  constexpr double kLargest = 9.2e18;
-  return static_cast<uint64_t>(std::llround(std::clamp(value, 0.0, kLargest)));
-}
+constexpr size_t kShownPeakCaches = 5;
 
 std::vector<SymbolFrame> frames_of(const HeapStack& stack, const HeapProfile& profile) {
   std::vector<SymbolFrame> frames;
@@ -80,13 +76,13 @@ std::string peak_text(const ReportPeak& peak, uint64_t bytes_now, uint64_t refer
   std::string text = fmt::format(
       "At the peak of {} in {}, {}:\n", bytes_text(peak.bytes), counted(peak.objects, "object"),
       peak_moment(peak.monotonic_ns, peak.realtime_ns, reference_ns, running));
-  for (size_t i = 0; i < std::min(kShownCaches, peak.caches.size()); ++i) {
+  for (size_t i = 0; i < std::min(kShownPeakCaches, peak.caches.size()); ++i) {
     const Cache& cache = peak.caches[i];
     text += fmt::format("  {}: {}, {}\n", cache.name, counted(cache.active_objects(), "object"),
                         bytes_text(cache.active_bytes()));
   }
-  if (peak.caches.size() > kShownCaches) {
-    text += fmt::format("  and {} more\n", counted(peak.caches.size() - kShownCaches, "cache"));
+  if (peak.caches.size() > kShownPeakCaches) {
+    text += fmt::format("  and {} more\n", counted(peak.caches.size() - kShownPeakCaches, "cache"));
   }
   for (const HeapStack& stack : peak.profile.stacks) {
     const char* about = stack.estimated ? "about " : "";

@@ -6,12 +6,12 @@
 
 #include <ctime>
 
+#include "exporter/base/clock.h"
 #include "exporter/base/text.h"
 
 namespace slabscope {
 namespace {
 
-constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kExactBelow = 10240;  // bytes
 
 }  // namespace

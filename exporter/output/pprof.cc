@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "exporter/base/hex.h"
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/gzip.h"
 #include "exporter/output/protobuf.h"
@@ -21,7 +22,7 @@ namespace slabscope {
 namespace {
 
 // Field numbers of profile.proto.
-namespace field {
+namespace pprof_field {
 enum Profile : uint32_t {
   kSampleType = 1,
   kSample,
@@ -52,12 +53,7 @@ enum Mapping : uint32_t {
 enum Location : uint32_t { kId = 1, kLocationMapping, kAddress, kLine };
 enum Line : uint32_t { kLineFunction = 1, kLineNumber };
 enum Function : uint32_t { kFunctionId = 1, kName, kSystemName, kFunctionFile };
-}  // namespace field
-
-uint64_t whole(double value) {
-  constexpr double kLargest = 9.2e18;  // an int64 in the format
-  return static_cast<uint64_t>(std::llround(std::clamp(value, 0.0, kLargest)));
-}
+}  // namespace pprof_field
 
 class Encoder {
  public:
@@ -111,11 +107,11 @@ uint64_t Encoder::function(const std::string& name, const std::string& file) {
   const auto [entry, fresh] = functions_.try_emplace({name, file}, functions_.size() + 1);
   if (fresh) {
     ProtobufWriter message;
-    message.number(field::kFunctionId, entry->second);
-    message.number(field::kName, string(name));
-    message.number(field::kSystemName, string(name));
-    message.number(field::kFunctionFile, string(file));
-    out_.message(field::kFunction, message);
+    message.number(pprof_field::kFunctionId, entry->second);
+    message.number(pprof_field::kName, string(name));
+    message.number(pprof_field::kSystemName, string(name));
+    message.number(pprof_field::kFunctionFile, string(file));
+    out_.message(pprof_field::kFunction, message);
   }
   return entry->second;
 }
@@ -149,21 +145,21 @@ uint64_t Encoder::location(const Ids& chain) {
   }
   const SymbolFrame& outer = profile_.frames[chain.back()];
   ProtobufWriter message;
-  message.number(field::kId, entry->second);
+  message.number(pprof_field::kId, entry->second);
   const uint64_t mapping_id = mapping(outer);
-  message.number(field::kLocationMapping, mapping_id);
+  message.number(pprof_field::kLocationMapping, mapping_id);
   const Module* module = mapping_id != 0 ? mappings_[mapping_id - 1].module : nullptr;
   const uint64_t bias = module != nullptr ? module->bias : 0;
-  message.number(field::kAddress, outer.offset + bias - (outer.offset != 0 ? 1 : 0));
+  message.number(pprof_field::kAddress, outer.offset + bias - (outer.offset != 0 ? 1 : 0));
   for (const uint32_t id : chain) {
     const SymbolFrame& frame = profile_.frames[id];
     if (frame.function.empty()) {
       continue;
     }
     ProtobufWriter line;
-    line.number(field::kLineFunction, function(frame.function, frame.file));
-    line.number(field::kLineNumber, frame.line);
-    message.message(field::kLine, line);
+    line.number(pprof_field::kLineFunction, function(frame.function, frame.file));
+    line.number(pprof_field::kLineNumber, frame.line);
+    message.message(pprof_field::kLine, line);
     if (mapping_id != 0) {
       Mapping& known = mappings_[mapping_id - 1];
       known.functions = true;
@@ -172,7 +168,7 @@ uint64_t Encoder::location(const Ids& chain) {
       known.inlined = known.inlined || frame.inlined;
     }
   }
-  out_.message(field::kLocation, message);
+  out_.message(pprof_field::kLocation, message);
   return entry->second;
 }
 
@@ -180,11 +176,11 @@ uint64_t Encoder::place_of_unknown() {
   const auto [entry, fresh] = locations_.try_emplace(Ids(), locations_.size() + 1);
   if (fresh) {
     ProtobufWriter line;
-    line.number(field::kLineFunction, function("(stack not recorded)", ""));
+    line.number(pprof_field::kLineFunction, function("(stack not recorded)", ""));
     ProtobufWriter message;
-    message.number(field::kId, entry->second);
-    message.message(field::kLine, line);
-    out_.message(field::kLocation, message);
+    message.number(pprof_field::kId, entry->second);
+    message.message(pprof_field::kLine, line);
+    out_.message(pprof_field::kLocation, message);
   }
   return entry->second;
 }
@@ -220,8 +216,8 @@ void Encoder::find_program() {
 
 void Encoder::write_value_type(uint32_t at, std::string_view type, std::string_view unit) {
   ProtobufWriter message;
-  message.number(field::kType, string(type));
-  message.number(field::kUnit, string(unit));
+  message.number(pprof_field::kType, string(type));
+  message.number(pprof_field::kUnit, string(unit));
   out_.message(at, message);
 }
 
@@ -231,9 +227,9 @@ void Encoder::write_samples() {
     const std::array<uint64_t, 4> values = {whole(stack.total_objects), whole(stack.total_bytes),
                                             whole(stack.objects.value), whole(stack.bytes.value)};
     ProtobufWriter message;
-    message.packed(field::kLocationId, ids);
-    message.packed(field::kValue, values);
-    out_.message(field::kSample, message);
+    message.packed(pprof_field::kLocationId, ids);
+    message.packed(pprof_field::kValue, values);
+    out_.message(pprof_field::kSample, message);
   }
 }
 
@@ -241,33 +237,33 @@ void Encoder::write_mappings() {
   for (size_t i = 0; i < mappings_.size(); ++i) {
     const Mapping& mapping = mappings_[i];
     ProtobufWriter message;
-    message.number(field::kMappingId, i + 1);
+    message.number(pprof_field::kMappingId, i + 1);
     if (mapping.module != nullptr) {
-      message.number(field::kMemoryStart, mapping.module->start);
-      message.number(field::kMemoryLimit, mapping.module->end);
+      message.number(pprof_field::kMemoryStart, mapping.module->start);
+      message.number(pprof_field::kMemoryLimit, mapping.module->end);
     }
-    message.number(field::kFilename, string(mapping.path));
-    message.number(field::kBuildId, string(mapping.build_id));
-    message.number(field::kHasFunctions, mapping.functions ? 1 : 0);
-    message.number(field::kHasFilenames, mapping.files ? 1 : 0);
-    message.number(field::kHasLineNumbers, mapping.lines ? 1 : 0);
-    message.number(field::kHasInlineFrames, mapping.inlined ? 1 : 0);
-    out_.message(field::kMapping, message);
+    message.number(pprof_field::kFilename, string(mapping.path));
+    message.number(pprof_field::kBuildId, string(mapping.build_id));
+    message.number(pprof_field::kHasFunctions, mapping.functions ? 1 : 0);
+    message.number(pprof_field::kHasFilenames, mapping.files ? 1 : 0);
+    message.number(pprof_field::kHasLineNumbers, mapping.lines ? 1 : 0);
+    message.number(pprof_field::kHasInlineFrames, mapping.inlined ? 1 : 0);
+    out_.message(pprof_field::kMapping, message);
   }
 }
 
 void Encoder::write_head() {
   const TargetInfo& target = profile_.target;
-  write_value_type(field::kSampleType, "alloc_objects", "count");
-  write_value_type(field::kSampleType, "alloc_space", "bytes");
-  write_value_type(field::kSampleType, "inuse_objects", "count");
-  write_value_type(field::kSampleType, "inuse_space", "bytes");
-  write_value_type(field::kPeriodType, "space", "bytes");
-  out_.number(field::kPeriod, target.sample_interval);
-  out_.number(field::kDefaultSampleType, string("inuse_space"));
-  out_.number(field::kTimeNanos, whole(profile_.time_seconds * 1e9));
+  write_value_type(pprof_field::kSampleType, "alloc_objects", "count");
+  write_value_type(pprof_field::kSampleType, "alloc_space", "bytes");
+  write_value_type(pprof_field::kSampleType, "inuse_objects", "count");
+  write_value_type(pprof_field::kSampleType, "inuse_space", "bytes");
+  write_value_type(pprof_field::kPeriodType, "space", "bytes");
+  out_.number(pprof_field::kPeriod, target.sample_interval);
+  out_.number(pprof_field::kDefaultSampleType, string("inuse_space"));
+  out_.number(pprof_field::kTimeNanos, whole(profile_.time_seconds * 1e9));
   const double start = static_cast<double>(target.start_realtime_ns) / 1e9;
-  out_.number(field::kDurationNanos, whole((profile_.time_seconds - start) * 1e9));
+  out_.number(pprof_field::kDurationNanos, whole((profile_.time_seconds - start) * 1e9));
   const std::array<uint64_t, 2> comments = {
       string(fmt::format("slabscope: {} (pid {}), {}", printable_utf8(target.comm), target.pid,
                          to_string(target.state))),
@@ -275,7 +271,7 @@ void Encoder::write_head() {
                  ? fmt::format("estimates: one stack was taken every {} bytes allocated",
                                target.sample_interval)
                  : std::string("exact: every allocation has its stack"))};
-  out_.packed(field::kComment, comments);
+  out_.packed(pprof_field::kComment, comments);
 }
 
 std::string Encoder::encode() {
@@ -284,7 +280,7 @@ std::string Encoder::encode() {
   write_samples();
   write_mappings();
   for (const std::string& text : strings_) {
-    out_.text(field::kStringTable, text);
+    out_.text(pprof_field::kStringTable, text);
   }
   return out_.bytes();
 }

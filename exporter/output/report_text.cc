@@ -155,7 +155,7 @@ std::string state_text(const LeakReport& report) {
                                          : std::string(to_string(state));
 }
 
-std::string tracking_text(const TargetInfo& target) {
+std::string report_tracking_text(const TargetInfo& target) {
   switch (target.track_mode) {
     case abi::TrackMode::kAll:
       return "all: every count below is exact";
@@ -185,7 +185,7 @@ void TextReport::write_process() {
   if (!running && lifetime.has_value()) {
     line("  ended     {}", date_text(target.start_realtime_ns + *lifetime));
   }
-  line("  tracking  {}{}", tracking_text(target), switches_text(target.track_switches));
+  line("  tracking  {}{}", report_tracking_text(target), switches_text(target.track_switches));
 }
 
 void TextReport::write_checked_meaning() {

@@ -25,11 +25,6 @@ std::string painted(const StackStyle& style, std::string_view code, std::string 
   return style.color ? fmt::format("\033[{}m{}\033[0m", code, text) : text;
 }
 
-std::string_view base_name(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string_view::npos ? path : path.substr(slash + 1);
-}
-
 // What the C library puts below main() and below a thread's function.
 bool starts_program(const SymbolFrame& frame) {
   std::string_view name = frame.function;

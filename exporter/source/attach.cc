@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <ctime>
 #include <optional>
 
+#include "exporter/base/clock.h"
 #include "exporter/base/text.h"
 #include "exporter/source/attach_tables.h"
 
@@ -24,12 +24,6 @@ constexpr std::array<const char*, abi::kSectionCount> kSectionNames = {
 template <size_t N>
 std::string bounded(const char (&field)[N]) {
   return std::string(field, strnlen(field, N));
-}
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 Failure not_ready(const std::string& path) {

@@ -21,10 +21,9 @@ namespace slabscope {
 
 namespace {
 
-constexpr uint64_t kRedZone = 128;
 constexpr uint32_t kMostStubBytes = 1024;
 constexpr int kMostStops = 64;
-constexpr std::chrono::seconds kPatience{5};
+constexpr std::chrono::seconds kCallPatience{5};
 constexpr int64_t kRestartSystemCall = 219;
 
 // Bad magic in these numbers would be ours: they are the kernel's, for no header has them.
@@ -82,7 +81,7 @@ bool write_memory(pid_t pid, uint64_t address, const void* from, size_t bytes) {
 Result<InjectedResult> run_call(const StoppedThreads& stopped, pid_t tid) {
   using Kind = ThreadEvent::Kind;
   InjectedResult result;
-  const Clock::time_point deadline = Clock::now() + kPatience;
+  const Clock::time_point deadline = Clock::now() + kCallPatience;
   int calls = 0;
   for (int stops = 0; stops < kMostStops; ++stops) {
     if (ptrace(PTRACE_SYSCALL, tid, nullptr, nullptr) != 0) {
@@ -127,7 +126,7 @@ void put_back(const StoppedThreads& stopped, const ThreadContext& thread, uint64
     ptrace(PTRACE_INTERRUPT, thread.tid, nullptr, nullptr);
     ptrace(PTRACE_CONT, thread.tid, nullptr, signal);
     const ThreadEvent event =
-        wait_thread(thread.tid, Clock::now() + kPatience,
+        wait_thread(thread.tid, Clock::now() + kCallPatience,
                     stopped.keep_exit_status() && thread.tid == stopped.pid());
     if (event.kind != ThreadEvent::Kind::kSignal) {
       return;

@@ -11,17 +11,11 @@
 #include <fstream>
 #include <iterator>
 
+#include "exporter/base/text.h"
 #include "exporter/base/whole_file.h"
 
 namespace slabscope {
 namespace {
-
-std::string_view next_field(std::string_view& rest, char separator) {
-  const size_t end = std::min(rest.find(separator), rest.size());
-  const std::string_view field = rest.substr(0, end);
-  rest.remove_prefix(std::min(end + 1, rest.size()));
-  return field;
-}
 
 template <typename T>
 bool parse(std::string_view text, T& value, int base) {
@@ -29,8 +23,9 @@ bool parse(std::string_view text, T& value, int base) {
   return error == std::errc{} && end == text.data() + text.size();
 }
 
-// "7f00-7f10 rw-p 00000000 00:19 1234   /path"
-std::optional<Mapping> parse_line(std::string_view line) {
+}  // namespace
+
+std::optional<Mapping> parse_mapping(std::string_view line) {
   Mapping mapping;
   std::string_view range = next_field(line, ' ');
   const std::string_view rights = next_field(line, ' ');
@@ -55,8 +50,6 @@ std::optional<Mapping> parse_line(std::string_view line) {
   return mapping;
 }
 
-}  // namespace
-
 size_t ProcessMemory::read(uint64_t address, void* into, size_t bytes) const {
   size_t done = 0;
   while (done < bytes) {
@@ -74,7 +67,6 @@ size_t ProcessMemory::read(uint64_t address, void* into, size_t bytes) const {
 
 // By /proc/PID/pagemap: a page that is neither present nor swapped out was never written.
 std::vector<MemorySource::Part> ProcessMemory::touched(uint64_t begin, uint64_t end) const {
-  constexpr uint64_t kPage = 4096;
   constexpr size_t kPagesAtOnce = 16384;
   constexpr uint64_t kThere = uint64_t{3} << 62;
   std::ifstream file("/proc/" + std::to_string(pid_) + "/pagemap", std::ios::binary);
@@ -113,7 +105,7 @@ std::vector<MemorySource::Part> ProcessMemory::touched(uint64_t begin, uint64_t 
 std::vector<Mapping> parse_mappings(std::string_view text) {
   std::vector<Mapping> mappings;
   while (!text.empty()) {
-    if (std::optional<Mapping> mapping = parse_line(next_field(text, '\n'))) {
+    if (std::optional<Mapping> mapping = parse_mapping(next_field(text, '\n'))) {
       mappings.push_back(std::move(*mapping));
     }
   }

@@ -59,6 +59,8 @@ class ProcessMemory : public MemorySource {
   pid_t pid_;
 };
 
+inline constexpr uint64_t kPage = 4096;  // bytes
+
 // One line of /proc/PID/maps.
 struct Mapping {
   uint64_t begin = 0;
@@ -71,6 +73,8 @@ struct Mapping {
   std::string path;  // as the kernel writes it: "", "[stack]", a file's name
 };
 
+// "7f00-7f10 rw-p 00000000 00:19 1234   /path"; nothing for other lines.
+std::optional<Mapping> parse_mapping(std::string_view line);
 // Sorted by address; malformed lines are left out.
 std::vector<Mapping> parse_mappings(std::string_view text);
 // Empty when /proc does not say.

@@ -4,8 +4,8 @@
 
 #include <cmath>
 #include <cstring>
-#include <ctime>
 
+#include "exporter/base/clock.h"
 #include "exporter/source/attach.h"
 #include "exporter/source/attach_tables.h"
 
@@ -13,8 +13,7 @@ namespace slabscope {
 namespace {
 
 AgeBucket age_bucket(uint64_t now_ns, uint64_t when_ns) {
-  constexpr uint64_t kSecond = 1'000'000'000;
-  const uint64_t age = now_ns > when_ns ? (now_ns - when_ns) / kSecond : 0;
+  const uint64_t age = now_ns > when_ns ? (now_ns - when_ns) / kSecondNs : 0;
   return age < 60 ? kUnderMinute : age < 600 ? kUnderTenMinutes : age < 3600 ? kUnderHour : kOlder;
 }
 

@@ -3,7 +3,6 @@
 #include "exporter/source/process_info.h"
 
 #include <fcntl.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
+#include "exporter/source/memory_source.h"
 
 namespace slabscope {
 namespace {
@@ -38,48 +38,9 @@ std::string read_proc(uint32_t pid, const char* name) {
   return text;
 }
 
-// The text up to the next `separator`, which is taken off `rest` together with it.
-std::string_view next_field(std::string_view& rest, char separator) {
-  const size_t end = std::min(rest.find(separator), rest.size());
-  const std::string_view field = rest.substr(0, end);
-  rest.remove_prefix(std::min(end + 1, rest.size()));
-  return field;
-}
-
 bool parse(std::string_view text, uint64_t& value, int base) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   return error == std::errc{} && end == text.data() + text.size();
-}
-
-struct Mapping {
-  uint64_t begin = 0;
-  uint64_t end = 0;
-  FileId file;
-  std::string_view path;
-};
-
-// "7f00-7f10 rw-p 00000000 00:19 1234   /path"; nothing for the other lines of smaps.
-std::optional<Mapping> parse_mapping(std::string_view line) {
-  Mapping mapping;
-  std::string_view range = next_field(line, ' ');
-  next_field(line, ' ');
-  next_field(line, ' ');
-  std::string_view device = next_field(line, ' ');
-  const std::string_view inode = next_field(line, ' ');
-  uint64_t major_number = 0;
-  uint64_t minor_number = 0;
-  const std::string_view begin = next_field(range, '-');
-  const std::string_view device_major = next_field(device, ':');
-  if (!parse(begin, mapping.begin, 16) || !parse(range, mapping.end, 16) ||
-      !parse(device_major, major_number, 16) || !parse(device, minor_number, 16) ||
-      !parse(inode, mapping.file.inode, 10)) {
-    return std::nullopt;
-  }
-  mapping.file.device =
-      makedev(static_cast<unsigned>(major_number), static_cast<unsigned>(minor_number));
-  line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
-  mapping.path = line;
-  return mapping;
 }
 
 bool is_hex_id(std::string_view text) {
@@ -129,7 +90,7 @@ std::vector<MappedFile> scope_files_mapped_by(uint32_t pid) {
     const std::optional<Mapping> mapping = parse_mapping(next_field(rest, '\n'));
     if (mapping && mapping->path.ends_with(kScopeSuffix) &&
         (files.empty() || files.back().file != mapping->file)) {
-      files.push_back({std::string(mapping->path), mapping->file});
+      files.push_back({mapping->path, mapping->file});
     }
   }
   return files;

@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "exporter/base/clock.h"
 #include "exporter/base/whole_file.h"
 #include "exporter/source/injected_call.h"
 #include "exporter/source/process_info.h"
@@ -30,12 +31,6 @@ namespace {
 constexpr int kStopTries = 4;
 constexpr int kReapTries = 20;
 constexpr std::chrono::milliseconds kBetweenTries{20};
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 Result<abi::HeapLayout> read_layout(const TargetInfo& target) {
   if (target.heap_layout == 0) {

@@ -24,7 +24,7 @@ namespace slabscope {
 namespace {
 
 // How long the process may be held while one of its threads does not come.
-constexpr std::chrono::milliseconds kPatience{300};
+constexpr std::chrono::milliseconds kStopPatience{300};
 constexpr int kMostSignals = 256;  // delivered to one thread before it stops for us
 constexpr int kMostRounds = 64;    // of threads that start while we seize
 
@@ -196,7 +196,7 @@ std::optional<Failure> StoppedThreads::seize_new(const std::vector<pid_t>& tids)
 
 std::optional<Failure> StoppedThreads::wait_all() {
   using Kind = ThreadEvent::Kind;
-  const Clock::time_point deadline = since_ + kPatience;
+  const Clock::time_point deadline = since_ + kStopPatience;
   for (Held& held : held_) {
     for (int signals = 0; !held.stopped;) {
       const ThreadEvent event =

@@ -25,6 +25,9 @@
 
 namespace slabscope {
 
+// Bytes below the stack pointer that a function may use; by the ABI of x86-64.
+inline constexpr uint64_t kRedZone = 128;
+
 // What one thread held.
 struct ThreadContext {
   pid_t tid = 0;
