@@ -9,8 +9,7 @@ if(CMAKE_SCRIPT_MODE_FILE)
   string(REGEX REPLACE "(................................................................................)"
     "\\1\n" bytes "${bytes}")
   file(WRITE ${OUTPUT} "#include \"${HEADER}\"\n\nnamespace slabscope {\n\n"
-    "static constexpr unsigned char kBytes[] = {\n${bytes}0};\n\n"
-    "std::string_view ${FUNCTION}() {\n  return {reinterpret_cast<const char*>(kBytes), sizeof(kBytes) - 1};\n}\n\n"
+    "std::string_view ${FUNCTION}() {\n  static constexpr unsigned char kBytes[] = {\n${bytes}0};\n  return {reinterpret_cast<const char*>(kBytes), sizeof(kBytes) - 1};\n}\n\n"
     "}  // namespace slabscope\n")
   return()
 endif()

@@ -13,7 +13,6 @@ namespace {
 
 using testing::HeapBuilder;
 using testing::kProgram;
-using testing::kSecond;
 
 // Two looks at a process, 60 seconds apart; the first is at 190 s.
 class Accumulation : public ::testing::Test {
@@ -21,17 +20,17 @@ class Accumulation : public ::testing::Test {
   // Objects of 100 bytes, of which `before` are there at the first look, and all at the second.
   void keep(uint64_t place, size_t before, uint64_t before_s, size_t more, uint64_t more_s) {
     const uint32_t stack = second_.add_stack({kProgram + place});
-    second_.add_objects(before, 100, stack, 7, before_s * kSecond);
+    second_.add_objects(before, 100, stack, 7, before_s * kSecondNs);
     first_objects_.insert(first_objects_.end(),
                           second_.snapshot.objects.end() - static_cast<ptrdiff_t>(before),
                           second_.snapshot.objects.end());
-    second_.add_objects(more, 100, stack, 7, more_s * kSecond);
+    second_.add_objects(more, 100, stack, 7, more_s * kSecondNs);
   }
   // Bytes that accumulated at each place, older than a minute.
   std::vector<std::pair<uint64_t, double>> grown() {
     Snapshot first = second_.snapshot;
     first.objects = first_objects_;
-    second_.snapshot.target.read_monotonic_ns = 250 * kSecond;
+    second_.snapshot.target.read_monotonic_ns = 250 * kSecondNs;
     LeakCheck check;
     check.of_record.assign(second_.snapshot.objects.size(), LeakClass::kReachable);
     for (const size_t record : lost_) {

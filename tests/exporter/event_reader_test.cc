@@ -17,7 +17,7 @@ using testing::ScopeFile;
 using testing::ScratchDirectory;
 using testing::SegmentBuilder;
 
-uint64_t place(uint64_t number) {
+uint64_t event_at(uint64_t number) {
   return abi::kEventsOffset + (number - 1) % abi::kMaxEvents * sizeof(abi::EventRecord);
 }
 
@@ -28,7 +28,7 @@ void put(ScopeFile& file, uint64_t number, uint64_t value) {
   record.cache = 130;
   record.value = value;
   std::strcpy(record.name, "conns");
-  file.poke(place(number), record);
+  file.poke(event_at(number), record);
   file.poke(offsetof(abi::Header, events) + offsetof(abi::Section, used), number);
 }
 
@@ -83,7 +83,7 @@ TEST(EventReader, ARecordThatIsHalfWrittenIsLeftOut) {
   ScopeFile file = SegmentBuilder().write(scratch);
   for (uint64_t number = 1; number <= 3; ++number)
     put(file, number, number);
-  file.poke(place(2), uint64_t{0});  // killed in between
+  file.poke(event_at(2), uint64_t{0});  // killed in between
   Result<EventReader> reader = EventReader::open(file.path());
   ASSERT_TRUE(reader);
   const EventReader::Batch batch = reader->next();

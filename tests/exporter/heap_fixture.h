@@ -9,12 +9,12 @@
 #include <vector>
 
 #include "exporter/analysis/heap_profile.h"
+#include "exporter/base/clock.h"
 #include "exporter/source/object_summary.h"
 #include "exporter/source/snapshot.h"
 
 namespace slabscope::testing {
 
-constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint64_t kProgram = 0x555500000000;  // where the modules lie
 constexpr uint64_t kLibrary = 0x7f0000000000;
 
@@ -26,9 +26,9 @@ class HeapBuilder {
     target.pid = 4711;
     target.comm = "server";
     target.exe = "/srv/app/server";
-    target.start_realtime_ns = 1'700'000'000 * kSecond;
-    target.start_monotonic_ns = 100 * kSecond;
-    target.read_monotonic_ns = 190 * kSecond;
+    target.start_realtime_ns = 1'700'000'000 * kSecondNs;
+    target.start_monotonic_ns = 100 * kSecondNs;
+    target.read_monotonic_ns = 190 * kSecondNs;
     target.track_mode = interval == 1 ? abi::TrackMode::kAll : abi::TrackMode::kSampled;
     target.sample_interval = interval;
     interval_ = interval;
@@ -61,7 +61,7 @@ class HeapBuilder {
     return stack.handle;
   }
   void add_objects(size_t count, uint64_t size, uint32_t stack, uint16_t cache = 7,
-                   uint64_t when_ns = 150 * kSecond) {
+                   uint64_t when_ns = 150 * kSecondNs) {
     for (size_t i = 0; i < count; ++i) {
       snapshot.objects.push_back({next_ += 64, size, when_ns, stack, interval_, cache});
     }
@@ -114,8 +114,8 @@ inline HeapBuilder typical_heap(uint32_t interval = 1) {
   const uint32_t node =
       builder.add_stack({kProgram + 0x1234, kProgram + 0x2000, kLibrary + 0x29d90});
   const uint32_t buffer = builder.add_stack({kLibrary + 0x700, kProgram + 0x2000});
-  builder.add_objects(1000, 100, node, 7, 120 * kSecond);
-  builder.add_objects(2, 1000, buffer, 9, 189 * kSecond);
+  builder.add_objects(1000, 100, node, 7, 120 * kSecondNs);
+  builder.add_objects(2, 1000, buffer, 9, 189 * kSecondNs);
   builder.add_objects(1, 1024, 0, 9);
   return builder;
 }

@@ -14,7 +14,6 @@ namespace {
 
 using testing::HeapBuilder;
 using testing::kProgram;
-using testing::kSecond;
 
 struct TwoLooks {
   HeapProfile before;
@@ -31,8 +30,8 @@ TwoLooks two_looks(uint32_t interval, size_t more, HeapGroups::Remember remember
   builder.add_objects(7, 1000, stays);
   HeapBuilder later = builder;
   builder.add_objects(5, 64, goes);
-  later.add_objects(more, 100, grows, 7, 180 * kSecond);
-  later.snapshot.target.read_monotonic_ns += 60 * kSecond;
+  later.add_objects(more, 100, grows, 7, 180 * kSecondNs);
+  later.snapshot.target.read_monotonic_ns += 60 * kSecondNs;
   const HeapReading first = heap_reading(builder.snapshot, HeapGroups(remember));
   HeapReading second = heap_reading(
       later.snapshot, HeapGroups(HeapGroups::Remember::kNo,

@@ -17,7 +17,7 @@ using testing::SegmentBuilder;
 
 constexpr uint64_t kHead = offsetof(abi::PeakRecord, caches);
 
-uint64_t place(uint64_t epoch) {
+uint64_t peak_at(uint64_t epoch) {
   return abi::kPeaksOffset + epoch % abi::kMaxPeaks * abi::kPeakRecordBytes;
 }
 
@@ -25,16 +25,16 @@ void put_peak(ScopeFile& file, uint64_t epoch, const std::vector<abi::PeakCache>
   uint64_t objects = 0;
   uint64_t bytes = 0;
   for (size_t i = 0; i < caches.size(); ++i) {
-    file.poke(place(epoch) + kHead + i * sizeof(abi::PeakCache), caches[i]);
+    file.poke(peak_at(epoch) + kHead + i * sizeof(abi::PeakCache), caches[i]);
     objects += caches[i].objects;
     bytes += caches[i].bytes;
   }
-  file.poke(place(epoch) + offsetof(abi::PeakRecord, monotonic_ns), uint64_t{5'000'000'000});
-  file.poke(place(epoch) + offsetof(abi::PeakRecord, objects), objects);
-  file.poke(place(epoch) + offsetof(abi::PeakRecord, bytes), bytes);
-  file.poke(place(epoch) + offsetof(abi::PeakRecord, cache_count),
+  file.poke(peak_at(epoch) + offsetof(abi::PeakRecord, monotonic_ns), uint64_t{5'000'000'000});
+  file.poke(peak_at(epoch) + offsetof(abi::PeakRecord, objects), objects);
+  file.poke(peak_at(epoch) + offsetof(abi::PeakRecord, bytes), bytes);
+  file.poke(peak_at(epoch) + offsetof(abi::PeakRecord, cache_count),
             static_cast<uint32_t>(caches.size()));
-  file.poke(place(epoch), epoch);
+  file.poke(peak_at(epoch), epoch);
   file.poke(offsetof(abi::Header, peak_epoch), epoch);
 }
 
@@ -100,7 +100,7 @@ TEST(HeapPeak, WildRecordsAreSurvived) {
   for (const uint64_t epoch : {uint64_t{1}, uint64_t{2}, UINT64_MAX}) {
     ScopeFile file = populated(first, second).write(scratch, "wild.scope");
     put_peak(file, epoch, {{UINT32_MAX, 0, UINT64_MAX, UINT64_MAX}, {0, 0, 0, 0}});
-    file.poke(place(epoch) + offsetof(abi::PeakRecord, cache_count), UINT32_MAX);
+    file.poke(peak_at(epoch) + offsetof(abi::PeakRecord, cache_count), UINT32_MAX);
     keep(file, first, static_cast<uint32_t>(epoch), UINT32_MAX, UINT64_MAX);
     const auto peak = read_heap_peak(file.path());
     ASSERT_TRUE(peak && *peak);

@@ -16,7 +16,6 @@ namespace {
 
 using testing::HeapBuilder;
 using testing::kProgram;
-using testing::kSecond;
 using testing::typical_heap;
 
 TEST(HeapProfile, IsExactWhenEverythingIsTracked) {
@@ -41,13 +40,13 @@ TEST(HeapProfile, IsExactWhenEverythingIsTracked) {
 
 TEST(HeapProfile, AgesCountFromNowOrFromTheEnd) {
   HeapBuilder builder = typical_heap();
-  builder.add_objects(1, 100, builder.snapshot.stacks[0].handle, 7, 180 * kSecond);
+  builder.add_objects(1, 100, builder.snapshot.stacks[0].handle, 7, 180 * kSecondNs);
   HeapProfile profile = builder.build();
   EXPECT_DOUBLE_EQ(*profile.stacks[0].oldest_seconds, 70);
   EXPECT_DOUBLE_EQ(*profile.stacks[0].newest_seconds, 10);
   EXPECT_DOUBLE_EQ(profile.time_seconds, 1'700'000'090);
   builder.snapshot.target.state = TargetState::kExited;
-  builder.snapshot.target.end_monotonic_ns = 185 * kSecond;
+  builder.snapshot.target.end_monotonic_ns = 185 * kSecondNs;
   EXPECT_DOUBLE_EQ(*builder.build().stacks[0].newest_seconds, 5);
   builder.snapshot.target.state = TargetState::kDied;
   builder.snapshot.target.end_monotonic_ns = 0;

@@ -14,7 +14,6 @@ using testing::expect_golden;
 
 using testing::HeapBuilder;
 using testing::kProgram;
-using testing::kSecond;
 using testing::typical_heap;
 
 ReportOptions plain() {
@@ -59,9 +58,9 @@ TEST(GrowthText, ExactAndSampled) {
     HeapBuilder now = before;
     const uint32_t gone = before.add_stack({kProgram + 0x3000});
     before.add_objects(5, 64, gone);
-    now.add_objects(200, 100, now.snapshot.stacks[0].handle, 7, 240 * kSecond);
-    now.add_objects(1, 70000, now.snapshot.stacks[1].handle, 9, 249 * kSecond);
-    now.snapshot.target.read_monotonic_ns = 250 * kSecond;
+    now.add_objects(200, 100, now.snapshot.stacks[0].handle, 7, 240 * kSecondNs);
+    now.add_objects(1, 70000, now.snapshot.stacks[1].handle, 9, 249 * kSecondNs);
+    now.snapshot.target.read_monotonic_ns = 250 * kSecondNs;
     expect_golden(interval == 1 ? "heap_growth.txt" : "heap_growth_sampled.txt",
                   growth_text(heap_growth(before.build(), now.build()), plain()));
   }

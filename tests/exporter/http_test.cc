@@ -92,8 +92,8 @@ TEST_F(Http, TheApiListsTargetsAndTheirCaches) {
 }
 
 TEST_F(Http, DiscoveryNamesTheExporterAsItWasReached) {
-  const auto json = nlohmann::json::parse(client().Get("/sd")->body);
-  EXPECT_EQ(json[0]["targets"][0], "127.0.0.1:" + std::to_string(port_));
+  const auto discovered = nlohmann::json::parse(client().Get("/sd")->body);
+  EXPECT_EQ(discovered[0]["targets"][0], "127.0.0.1:" + std::to_string(port_));
 }
 
 TEST_F(Http, HealthyIsHealthy) {

@@ -83,7 +83,7 @@ const LeakEntry* entry_of(const LeakReport& report, const std::string& module) {
   return nullptr;
 }
 
-ReportOptions text_options() {
+ReportOptions leaks_options() {
   ReportOptions options;
   options.target_hint = "4711";
   return options;
@@ -133,7 +133,7 @@ TEST(LeakReport, TheFirstPatternThatMatchesTakesIt) {
   EXPECT_EQ(report.suppressed[1].taken, (ObjectTotals{5, 356}));
   EXPECT_FALSE(has_leaks(report)) << "all is suppressed";
   EXPECT_EQ(report.checked->reachable.objects, 5U) << "what is not lost cannot be suppressed";
-  const std::string text = report_text(report, text_options());
+  const std::string text = report_text(report, leaks_options());
   EXPECT_NE(text.find("nothing is lost but what is suppressed"), text.npos) << text;
 }
 
@@ -150,9 +150,9 @@ TEST(LeakReport, WithoutACheckStacksAreSuppressedByThemselves) {
 }
 
 TEST(LeakReport, Text) {
-  expect_golden("leaks_owners.txt", report_text(Checked().report(), text_options()));
+  expect_golden("leaks_owners.txt", report_text(Checked().report(), leaks_options()));
   expect_golden("leaks_suppressed.txt",
-                report_text(Checked().report({"list.so", "cycle"}), text_options()));
+                report_text(Checked().report({"list.so", "cycle"}), leaks_options()));
 }
 
 TEST(LeakReport, Json) {

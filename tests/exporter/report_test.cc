@@ -11,17 +11,18 @@
 #include <vector>
 
 #include "exporter/analysis/stack_frames.h"
+#include "exporter/base/clock.h"
 #include "exporter/output/function_name.h"
 #include "tests/exporter/golden.h"
+#include "tests/exporter/heap_fixture.h"
 
 namespace slabscope {
 namespace {
 
 using testing::expect_golden;
+using testing::kLibrary;
+using testing::kProgram;
 
-constexpr uint64_t kSecond = 1'000'000'000;
-constexpr uint64_t kProgram = 0x555500000000;  // where the modules lie
-constexpr uint64_t kLibrary = 0x7f0000000000;
 constexpr uint64_t kShim = 0x7f1000000000;
 
 // A process of which everything is known, and nothing lies on this host's disk.
@@ -37,9 +38,9 @@ class SnapshotBuilder {
     target.exe = "/srv/app/leaky";
     target.shim_version = "0.1.0";
     target.path = "/run/slabscope/1700000000-4711-0.scope";
-    target.start_realtime_ns = 1'700'000'000 * kSecond;
-    target.start_monotonic_ns = 100 * kSecond;
-    target.end_monotonic_ns = 102 * kSecond + kSecond / 2;
+    target.start_realtime_ns = 1'700'000'000 * kSecondNs;
+    target.start_monotonic_ns = 100 * kSecondNs;
+    target.end_monotonic_ns = 102 * kSecondNs + kSecondNs / 2;
     target.track_mode = abi::TrackMode::kAll;
     target.sample_interval = 1;
     add_module("/srv/app/leaky", kProgram, 0xaa);
@@ -80,7 +81,7 @@ class SnapshotBuilder {
   void add_objects(size_t count, uint64_t size, uint32_t stack, uint16_t cache,
                    uint32_t interval = 1) {
     for (size_t i = 0; i < count; ++i) {
-      snapshot.objects.push_back({next_ += 64, size, 101 * kSecond, stack, interval, cache});
+      snapshot.objects.push_back({next_ += 64, size, 101 * kSecondNs, stack, interval, cache});
     }
   }
 
@@ -314,7 +315,7 @@ LeakReport named_report() {
   return report;
 }
 
-ReportOptions text_options() {
+ReportOptions named_options() {
   ReportOptions options;
   options.source_root = "/home/dev/leaky";
   options.target_hint = "4711";
@@ -322,11 +323,11 @@ ReportOptions text_options() {
 }
 
 TEST(ReportText, NamedStacks) {
-  expect_golden("report_all.txt", report_text(named_report(), text_options()));
+  expect_golden("report_all.txt", report_text(named_report(), named_options()));
 }
 
 TEST(ReportText, ModulesAndOffsets) {
-  ReportOptions options = text_options();
+  ReportOptions options = named_options();
   options.top = 2;
   options.all_caches = true;
   expect_golden("report_no_symbols.txt", report_text(typical().build(), options));
@@ -338,14 +339,14 @@ TEST(ReportText, Samples) {
   builder.snapshot.target.sample_interval = 512 << 10;
   builder.snapshot.target.state = TargetState::kRunning;
   builder.snapshot.target.end_monotonic_ns = 0;
-  builder.snapshot.target.read_monotonic_ns = 100 * kSecond + 90 * kSecond;
+  builder.snapshot.target.read_monotonic_ns = 100 * kSecondNs + 90 * kSecondNs;
   builder.snapshot.objects.resize(3);
   for (LiveObject& object : builder.snapshot.objects) {
     object.interval = 512 << 10;
   }
   builder.snapshot.counters.dropped_objects = 12;
   builder.snapshot.counters.dropped_stacks = 1;
-  expect_golden("report_sampled.txt", report_text(builder.build(), text_options()));
+  expect_golden("report_sampled.txt", report_text(builder.build(), named_options()));
 }
 
 TEST(ReportText, TrackingOffAndKilled) {
@@ -356,7 +357,7 @@ TEST(ReportText, TrackingOffAndKilled) {
   builder.snapshot.target.end_monotonic_ns = 0;
   builder.snapshot.objects.clear();
   builder.snapshot.stacks.clear();
-  expect_golden("report_off.txt", report_text(builder.build(), text_options()));
+  expect_golden("report_off.txt", report_text(builder.build(), named_options()));
 }
 
 TEST(ReportText, AParentKnowsHowItEnded) {
@@ -364,14 +365,14 @@ TEST(ReportText, AParentKnowsHowItEnded) {
   builder.snapshot.target.state = TargetState::kDied;
   LeakReport report = builder.build();
   report.end = ChildEnd{false, 3};
-  EXPECT_NE(report_text(report, text_options())
+  EXPECT_NE(report_text(report, named_options())
                 .find("state     exited with 3, without running exit handlers"),
             std::string::npos);
   nlohmann::json target = nlohmann::json::parse(report_json(report))["target"];
   EXPECT_EQ(target["exit_code"], 3);
   EXPECT_TRUE(target["signal"].is_null());
   report.end = ChildEnd{true, SIGSEGV};
-  EXPECT_NE(report_text(report, text_options()).find("state     killed by SIGSEGV"),
+  EXPECT_NE(report_text(report, named_options()).find("state     killed by SIGSEGV"),
             std::string::npos);
   target = nlohmann::json::parse(report_json(report))["target"];
   EXPECT_TRUE(target["exit_code"].is_null());
@@ -381,11 +382,11 @@ TEST(ReportText, AParentKnowsHowItEnded) {
 TEST(ReportText, NothingLeft) {
   SnapshotBuilder builder;
   builder.add_cache(7, "malloc-112", 112, 10, 10);
-  expect_golden("report_clean.txt", report_text(builder.build(), text_options()));
+  expect_golden("report_clean.txt", report_text(builder.build(), named_options()));
 }
 
 TEST(ReportText, ColourOnlyIfAsked) {
-  ReportOptions options = text_options();
+  ReportOptions options = named_options();
   EXPECT_EQ(report_text(named_report(), options).find('\033'), std::string::npos);
   options.color = true;
   EXPECT_NE(report_text(named_report(), options).find("\033[1m"), std::string::npos);

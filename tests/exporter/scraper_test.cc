@@ -18,7 +18,7 @@ using testing::ScopeFile;
 using testing::ScratchDirectory;
 using testing::SegmentBuilder;
 
-constexpr uint32_t kPid = 4'000'000'001;
+constexpr uint32_t kScrapedPid = 4'000'000'001;
 
 class ScraperTest : public ::testing::Test {
  protected:
@@ -31,7 +31,7 @@ class ScraperTest : public ::testing::Test {
 
   ScopeFile process(uint64_t start_ns, uint64_t allocations) {
     SegmentBuilder builder;
-    builder.pid(kPid).start(start_ns);
+    builder.pid(kScrapedPid).start(start_ns);
     builder.add_cache(1, "malloc-16", 16);
     builder.count(0, 1, allocations, 1);
     builder.add_object(0x1000, 10, 0, 1);

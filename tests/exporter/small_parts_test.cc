@@ -28,23 +28,23 @@ using testing::ScopeFile;
 using testing::ScratchDirectory;
 using testing::SegmentBuilder;
 
-std::string parsed(std::string_view text) {
+std::string parsed_address(std::string_view text) {
   const Result<ListenAddress> address = parse_listen_address(text);
   return address ? url_of(*address) : "bad";
 }
 
 TEST(ListenAddress, TakesTheUsualForms) {
-  EXPECT_EQ(parsed("127.0.0.1:9464"), "http://127.0.0.1:9464");
-  EXPECT_EQ(parsed("localhost:0"), "http://localhost:0");
-  EXPECT_EQ(parsed("[::1]:9464"), "http://[::1]:9464");
-  EXPECT_EQ(parsed(":80"), "http://0.0.0.0:80");
-  EXPECT_EQ(parsed("9464"), "http://127.0.0.1:9464");
+  EXPECT_EQ(parsed_address("127.0.0.1:9464"), "http://127.0.0.1:9464");
+  EXPECT_EQ(parsed_address("localhost:0"), "http://localhost:0");
+  EXPECT_EQ(parsed_address("[::1]:9464"), "http://[::1]:9464");
+  EXPECT_EQ(parsed_address(":80"), "http://0.0.0.0:80");
+  EXPECT_EQ(parsed_address("9464"), "http://127.0.0.1:9464");
 }
 
 TEST(ListenAddress, RefusesTheRest) {
   for (const char* text : {"", ":", "host", "host:", "host:x", "host:-1", "host:65536", "host:80x",
                            "[::1]", "[::1]9464", "[]:80", "::1:80", "a b:80", "http://x:80"}) {
-    EXPECT_EQ(parsed(text), "bad") << text;
+    EXPECT_EQ(parsed_address(text), "bad") << text;
   }
 }
 
