@@ -61,7 +61,7 @@ def live(program, *arguments, options=(), **environment):
         hears(child, "ready")
         document = slabscope_json("leaks", child.pid, "--json", *options)
         tell(child)
-        equal(child.wait(timeout=60), 0, "exit code of a program that was looked at")
+        equal(child.wait(timeout=slabtest.DEADLINE), 0, "exit code of a program that was looked at")
     return document
 
 
@@ -182,7 +182,7 @@ def test_nothing_is_left_behind():
                     for tid in tasks]
         equal("".join(children), "", "children of the program")
         tell(child)
-        equal(child.wait(timeout=60), 0, "exit code")
+        equal(child.wait(timeout=slabtest.DEADLINE), 0, "exit code")
 
 
 def test_at_the_end_of_run():
@@ -214,7 +214,7 @@ def test_the_hint_of_run_works():
 
 def test_nobody_answers_at_the_end():
     """A program whose watcher is gone, or deaf, ends by itself and soon."""
-    done = slabtest.run([PROGRAMS / "lost_cpp", "end"], timeout=20,
+    done = slabtest.run([PROGRAMS / "lost_cpp", "end"],
                         env=slabtest.preloaded(SLABSCOPE_WATCHER=str(os.getpid())))
     equal((done.returncode, done.stdout, done.stderr), (0, "", ""), "end of a program that waits in vain")
     file = slabtest.scope_files(os.environ["SLABSCOPE_DIR"])[-1]
@@ -228,11 +228,11 @@ def test_run_is_killed_meanwhile():
         hears(tool, "ready")
         file = slabtest.scope_files(os.environ["SLABSCOPE_DIR"])[-1]
         tool.kill()
-        tool.wait(timeout=60)
+        tool.wait(timeout=slabtest.DEADLINE)
         tell(tool)
         slabtest.eventually(
             lambda: slabscope_json("report", file, "--json")["target"]["state"] == "exited",
-            "the program ends in order without its parent", 20)
+            "the program ends in order without its parent")
 
 
 def test_system_calls_go_on():
@@ -308,7 +308,7 @@ def test_exit_codes():
         equal(slabscope("leaks", child.pid).returncode, 0, "exit code without the flag")
         equal(slabscope("leaks", child.pid, "--fail-on-leak").returncode, 1, "exit code with the flag")
         tell(child)
-        child.wait(timeout=60)
+        child.wait(timeout=slabtest.DEADLINE)
         equal(slabscope("leaks", child.pid).returncode, 3, "exit code for a process that has ended")
     with subprocess.Popen(["sleep", "0"]) as none:
         none.wait()

@@ -16,7 +16,7 @@
 
 namespace slabscope::test {
 
-inline constexpr int kChildSeconds = 60;
+inline constexpr int kChildSeconds = 120;
 
 inline double now_seconds() {
   timespec now{};
