@@ -108,7 +108,8 @@ TEST_F(Targets, ALivePidMeansTheFileThatItHasMappedWhereverThatLies) {
   ScratchDirectory elsewhere;
   const ScopeFile mapped = SegmentBuilder().pid(pid).comm("mapped").write(elsewhere, "a.scope");
   const ScopeFile others = SegmentBuilder().pid(kPid).comm("others").write(elsewhere, "b.scope");
-  const ScopeFile listed = process(pid, "listed", 2000);
+  // The newest, whatever a process of that pid left in the directories of this machine.
+  const ScopeFile listed = process(pid, "listed", uint64_t{1} << 62);
   EXPECT_EQ(resolve_target(std::to_string(pid))->comm, "listed");
   const Mapped not_ours(others);
   EXPECT_EQ(resolve_target(std::to_string(pid))->comm, "listed");
