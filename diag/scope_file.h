@@ -57,6 +57,7 @@ enum class ForkKept : uint32_t {
 
 class ScopeFile {
  public:
+  static constexpr uint64_t kFullMs = 100;
   static constexpr uint32_t kThreadBlocks = abi::kMaxThreads / abi::kThreadSlotsPerBlock;
   static constexpr size_t kThreadBlockBytes =
       size_t{abi::kThreadSlotsPerBlock} * abi::kThreadSlotBytes;
@@ -93,7 +94,8 @@ class ScopeFile {
   }
 
   // Makes [p, p + bytes) safe to read and write; false if the file system is full. Memory that is
-  // not the file's (a thread block that could not be mapped) is always safe.
+  // not the file's (a thread block that could not be mapped) is always safe. Once there was no room
+  // for objects or for stacks, none is asked for during kFullMs.
   [[nodiscard]] SC_INLINE bool ensure(const void* p, size_t bytes) {
     const size_t offset = static_cast<size_t>(static_cast<const std::byte*>(p) - control_);
     if (SC_LIKELY(offset < control_bytes_ && control_pages_.has(offset, bytes)))
@@ -133,6 +135,7 @@ class ScopeFile {
   }
   SC_NOINLINE bool ensure_slow(const void* p, size_t bytes);
   bool ensure_object(size_t offset, size_t bytes);
+  bool grow(std::byte* p, size_t bytes, std::atomic<uint64_t>& full_until);
   bool ensure_thread(const std::byte* p, size_t bytes);
   uint32_t thread_block_of(const std::byte* p) const;
   const char* open_in(const char* directory, DirectoryKind kind, const ScopeFileOptions& options);
@@ -164,7 +167,9 @@ class ScopeFile {
   bool shared_ = false;
   bool may_reopen_ = false;  // some open() in this process or an ancestor succeeded
   const char* failure_ = nullptr;
-  Mutex mutex_;  // growing the file
+  Mutex mutex_;                                  // growing the file
+  std::atomic<uint64_t> objects_full_until_{0};  // by coarse_monotonic_ns()
+  std::atomic<uint64_t> stacks_full_until_{0};
   std::array<std::atomic<std::byte*>, kThreadBlocks> thread_block_at_{};
   std::byte* fork_copy_ = nullptr;  // fork_prepare()'s copy of one thread slot
   const std::byte* fork_slot_ = nullptr;

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "slab/base/clock.h"
 #include "slab/base/sys.h"
 #include "tests/diag/scope_fixture.h"
 
@@ -245,6 +246,34 @@ TEST_F(ScopeFileTest, AFullFileSystemIsAnAnswerAndNoSignal) {
     if (!std::filesystem::remove(scope.path()))
       return 6;
     return 0;
+  });
+  if (code == 77)
+    GTEST_SKIP() << "needs a mount namespace";
+  EXPECT_EQ(code, 0);
+}
+
+TEST_F(ScopeFileTest, AFullFileSystemIsAskedAgainAfterAWhile) {
+  const int code = on_small_tmpfs(directory_, "size=256k", [&](ScopeFile& scope) {
+    const std::string filler = directory_ + "/filler";
+    const int fd = ::open(filler.c_str(), O_CREAT | O_WRONLY, 0600);
+    const char page[4096] = {1};
+    while (write(fd, page, sizeof page) > 0) {
+    }
+    const uint64_t asked = coarse_monotonic_ns();
+    if (scope.ensure(scope.objects(), sizeof(abi::ObjectRecord)) ||
+        scope.ensure(scope.depot(), sizeof(uint32_t))) {
+      return 2;
+    }
+    std::filesystem::remove(filler);
+    if (close(fd) != 0)
+      return 3;
+    // What is not asked for at each allocation need not wait.
+    if (!scope.ensure(scope.caches() + 600, sizeof(abi::CacheRecord)))
+      return 4;
+    while (!scope.ensure(scope.objects(), sizeof(abi::ObjectRecord)) ||
+           !scope.ensure(scope.depot(), sizeof(uint32_t))) {
+    }
+    return coarse_monotonic_ns() - asked >= ScopeFile::kFullMs * 1'000'000 ? 0 : 5;
   });
   if (code == 77)
     GTEST_SKIP() << "needs a mount namespace";
