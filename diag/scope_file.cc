@@ -25,10 +25,6 @@ constexpr size_t step_at(size_t offset) {
   return offset < kStepBytes ? kPage : kStepBytes;
 }
 
-// Who asks a full file system for a page waits for all others that ask for it, and each new object
-// and stack asks.
-constexpr uint64_t kFullNs = ScopeFile::kFullMs * 1'000'000;
-
 // Room in the tables when address space is scarce (ulimit -v of 64 MiB and less) or limited.
 constexpr size_t kScarceAddressSpace = size_t{256} << 20;
 constexpr size_t kAmpleAddressSpace = size_t{4} << 30;
@@ -298,26 +294,27 @@ bool ScopeFile::ensure_slow(const void* p, size_t bytes) {
   size_t end = (offset + bytes + step - 1) & ~(step - 1);
   if (end > control_bytes_)
     end = control_bytes_;
-  const bool grown = offset < abi::kDepotOffset
-                         ? !shared_ || make_present(control_ + first, end - first)
-                         : grow(control_ + first, end - first, stacks_full_until_);
-  if (!grown)
+  if (!grow(control_ + first, end - first,
+            offset >= abi::kDepotOffset ? &stacks_full_until_ : nullptr)) {
     return false;
+  }
   const size_t added = control_pages_.add(first / kPage, (end - first) / kPage);
   if (offset >= abi::kDepotOffset)
     add_relaxed(counters().mapped_stacks_bytes, added * kPage);
   return true;
 }
 
-bool ScopeFile::grow(std::byte* p, size_t bytes, std::atomic<uint64_t>& full_until) {
+bool ScopeFile::grow(std::byte* p, size_t bytes, std::atomic<uint64_t>* full_until) {
   if (!shared_)
     return true;
+  if (full_until == nullptr)
+    return make_present(p, bytes);
   const uint64_t now = coarse_monotonic_ns();
-  if (now < full_until.load(std::memory_order_relaxed))
+  if (now < full_until->load(std::memory_order_relaxed))
     return false;
   if (make_present(p, bytes))
     return true;
-  full_until.store(now + kFullNs, std::memory_order_relaxed);
+  full_until->store(now + kFullNs, std::memory_order_relaxed);
   return false;
 }
 
@@ -331,7 +328,7 @@ bool ScopeFile::ensure_object(size_t offset, size_t bytes) {
   size_t end = (offset + bytes + step - 1) & ~(step - 1);
   if (end > objects_bytes_)
     end = objects_bytes_;
-  if (!grow(objects_ + first, end - first, objects_full_until_))
+  if (!grow(objects_ + first, end - first, &objects_full_until_))
     return false;
   const size_t added = object_pages_.add(first / kPage, (end - first) / kPage);
   add_relaxed(counters().mapped_stacks_bytes, added * kPage);
@@ -368,7 +365,7 @@ bool ScopeFile::ensure_thread(const std::byte* p, size_t bytes) {
     return true;
   const size_t first = within & ~(kPage - 1);
   const size_t pages = (within + bytes - first + kPage - 1) / kPage;
-  if (shared_ && !make_present(base + first, pages * kPage))
+  if (!grow(base + first, pages * kPage, nullptr))
     return false;
   thread_pages_.add(offset / kPage, pages);
   return true;

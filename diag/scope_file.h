@@ -57,7 +57,9 @@ enum class ForkKept : uint32_t {
 
 class ScopeFile {
  public:
-  static constexpr uint64_t kFullMs = 100;
+  // Who asks a full file system for a page waits for all others that ask for it, and each new
+  // object and stack asks: so their tables ask again only after this long.
+  static constexpr uint64_t kFullNs = 100'000'000;
   static constexpr uint32_t kThreadBlocks = abi::kMaxThreads / abi::kThreadSlotsPerBlock;
   static constexpr size_t kThreadBlockBytes =
       size_t{abi::kThreadSlotsPerBlock} * abi::kThreadSlotBytes;
@@ -95,7 +97,7 @@ class ScopeFile {
 
   // Makes [p, p + bytes) safe to read and write; false if the file system is full. Memory that is
   // not the file's (a thread block that could not be mapped) is always safe. Once there was no room
-  // for objects or for stacks, none is asked for during kFullMs.
+  // for objects or for stacks, none is asked for during kFullNs.
   [[nodiscard]] SC_INLINE bool ensure(const void* p, size_t bytes) {
     const size_t offset = static_cast<size_t>(static_cast<const std::byte*>(p) - control_);
     if (SC_LIKELY(offset < control_bytes_ && control_pages_.has(offset, bytes)))
@@ -135,7 +137,8 @@ class ScopeFile {
   }
   SC_NOINLINE bool ensure_slow(const void* p, size_t bytes);
   bool ensure_object(size_t offset, size_t bytes);
-  bool grow(std::byte* p, size_t bytes, std::atomic<uint64_t>& full_until);
+  // Makes pages present; with `full_until`, not within kFullNs of when there was no room.
+  bool grow(std::byte* p, size_t bytes, std::atomic<uint64_t>* full_until);
   bool ensure_thread(const std::byte* p, size_t bytes);
   uint32_t thread_block_of(const std::byte* p) const;
   const char* open_in(const char* directory, DirectoryKind kind, const ScopeFileOptions& options);

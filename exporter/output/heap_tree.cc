@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "exporter/base/saturating.h"
 #include "exporter/base/text.h"
 #include "exporter/output/function_name.h"
 #include "exporter/output/phrases.h"
@@ -45,7 +46,7 @@ Kind kind_of(const SymbolFrame& frame, const std::string& program) {
 
 uint64_t js_whole(double value) {
   constexpr double kLargest = 9e15;  // what a number of JavaScript holds exactly
-  return static_cast<uint64_t>(std::llround(std::clamp(value, 0.0, kLargest)));
+  return whole(std::min(value, kLargest));
 }
 
 struct Node {

@@ -214,7 +214,7 @@ def test_the_hint_of_run_works():
 
 def test_nobody_answers_at_the_end():
     """A program whose watcher is gone, or deaf, ends by itself and soon."""
-    done = slabtest.run([PROGRAMS / "lost_cpp", "end"],
+    done = slabtest.run([PROGRAMS / "lost_cpp", "end"], timeout=20,
                         env=slabtest.preloaded(SLABSCOPE_WATCHER=str(os.getpid())))
     equal((done.returncode, done.stdout, done.stderr), (0, "", ""), "end of a program that waits in vain")
     file = slabtest.scope_files(os.environ["SLABSCOPE_DIR"])[-1]
@@ -232,7 +232,7 @@ def test_run_is_killed_meanwhile():
         tell(tool)
         slabtest.eventually(
             lambda: slabscope_json("report", file, "--json")["target"]["state"] == "exited",
-            "the program ends in order without its parent")
+            "the program ends in order without its parent", 20)
 
 
 def test_system_calls_go_on():
